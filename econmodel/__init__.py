@@ -1,0 +1,1 @@
+"""Small models of the economics of AI inference, confronted with measured data."""

@@ -1,0 +1,213 @@
+"""The data load, say what the sources say, and refuse what is broken."""
+
+import csv
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from econmodel import catalog
+from econmodel.units import UNITS
+
+FACTS = Path(__file__).parents[2] / "shared" / "facts"
+TABLES = catalog.tables()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_has_unit_kind_source_and_place(table):
+    rows = catalog.facts(table)
+    assert list(rows.columns) == catalog.COLUMNS
+    assert len(rows) > 0
+    assert (rows[["item", "parameter", "unit", "kind", "source", "locator", "retrieved"]] != "").all(axis=None)
+    assert set(rows["unit"]) <= {*UNITS, *catalog.WORDS}
+
+
+def test_every_source_and_unit_is_used():
+    used = set(catalog.register()["source"])
+    assert set(catalog.sources().index) == used
+    assert set(UNITS) - set(catalog.register()["unit"]) <= {"B", "ms", "s", "h", "W", "token"} | {
+        u for u in UNITS if "/" in u
+    }
+
+
+@pytest.fixture
+def corrupted(tmp_path):
+    """Return a function that copies a table, alters fields of one row and loads the copy."""
+
+    def load(table="swebench", row=3, **fields):
+        with open(catalog.DATA / f"{table}.csv", newline="", encoding="utf-8") as source:
+            rows = list(csv.DictReader(source))
+        rows[row - 2] |= fields
+        copy = tmp_path / f"{table}.csv"
+        with open(copy, "w", newline="", encoding="utf-8") as target:
+            writer = csv.DictWriter(target, rows[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        return catalog.read_facts(copy)
+
+    return load
+
+
+def test_an_unaltered_copy_loads(corrupted):
+    pd.testing.assert_frame_equal(corrupted(), catalog.facts("swebench"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"item": ""}, "no item"),
+        ({"unit": ""}, "no unit"),
+        ({"locator": " "}, "no locator"),
+        ({"source": ""}, "no source"),
+        ({"source": "hearsay"}, "source 'hearsay' is not in sources.csv"),
+        ({"unit": "parsec"}, "unknown unit 'parsec'"),
+        ({"kind": "guessed"}, "unknown kind 'guessed'"),
+        ({"retrieved": "2026-13-01"}, "retrieved '2026-13-01' is not a date"),
+        ({"value": "abc"}, "value 'abc' is not a number"),
+        ({"value": "inf"}, "value 'inf' is not a number"),
+        ({"low": "1,5"}, "low '1,5' is not a number"),
+        ({"value": ""}, "neither a value nor a range"),
+        ({"low": "80", "high": "90"}, "74.4 lies outside 80 to 90"),
+        ({"value": "", "low": "90", "high": "80"}, "lies outside 90 to 80"),
+        ({"value": "174.4"}, "174.4 % is no share"),
+        ({"parameter": "resolved"}, "resolved stands here twice"),
+    ],
+)
+def test_a_corrupted_row_is_refused_with_file_row_and_reason(corrupted, fields, reason):
+    with pytest.raises(ValueError, match=rf"swebench.csv, row 3: .*{reason}"):
+        corrupted(**fields)
+
+
+def test_a_missing_column_is_refused(tmp_path):
+    text = (catalog.DATA / "swebench.csv").read_text(encoding="utf-8").replace(",unit,", ",units,", 1)
+    (tmp_path / "swebench.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"swebench.csv, row 1: columns are"):
+        catalog.read_facts(tmp_path / "swebench.csv")
+
+
+@pytest.fixture
+def altered(tmp_path, monkeypatch):
+    """Point the catalog at a copy of the data; return a function that replaces text in one of its files."""
+    folder = shutil.copytree(catalog.DATA, tmp_path / "data")
+    monkeypatch.setattr(catalog, "DATA", folder)
+    caches = [f for f in vars(catalog).values() if hasattr(f, "cache_clear")]
+    for cached in caches:
+        cached.cache_clear()
+
+    def replace(table, old, new):
+        text = (folder / table).read_text(encoding="utf-8")
+        assert old in text
+        (folder / table).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    yield replace
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "load", "message"),
+    [
+        ("tau2_pass_hat_k.csv", "pass_2,66.8", "pass_2,76.8", "tau2_pass_hat_k", r"tau2_pass_hat_k.csv, row \d+: .*pass_2 above pass_1"),
+        ("metr_runs.csv", "n_success,0", "n_success,36", "metr_task_success", r"metr_runs.csv, row 2: .*n_success above n_runs"),
+        ("metr_runs.csv", "n_usage_limit,35", "n_usage_limit,36", "metr_task_success", r"row 2: .*n_usage_limit above"),
+        ("metr_tasks.csv", "ai_rd_fix_embedding/main", "ai_rd_fix/main", "metr_task_success", r"task is not in metr_tasks.csv"),
+        ("claims.csv", "D3,demand", "D1,demand", "claims", r"claims.csv, row \d+: claim D1 stands here twice"),
+        ("claims.csv", ",<,0.5,0.5", ",~,0.5,0.5", "claims", r"claims.csv, row \d+: unknown relation '~'"),
+        ("claims.csv", ",<,0.5,0.5", ",<,half,0.5", "claims", r"claims.csv, row \d+: lenient 'half' is not a number"),
+        ("claims.csv", ",02_compound_error,model,", ",02_compound_error,hunch,", "claims", r"unknown kind 'hunch'"),
+        ("sources.csv", "tau2bench,", "swebench,", "sources", r"sources.csv, row \d+: source 'swebench' stands here twice"),
+    ],
+)  # fmt: skip
+def test_rules_of_single_tables_refuse_an_altered_copy(altered, table, old, new, load, message):
+    getattr(catalog, load)()
+    for cached in [f for f in vars(catalog).values() if hasattr(f, "cache_clear")]:
+        cached.cache_clear()
+    altered(table, old, new)
+    with pytest.raises(ValueError, match=message):
+        getattr(catalog, load)()
+
+
+def test_an_impossible_histogram_is_marked_not_used(altered):
+    before = catalog.tau2_pass_hat_k().set_index(["model", "domain"])["histogram"]
+    assert before["GLM-5", "banking_knowledge"] == "impossible"
+
+
+def test_unknown_names_come_with_near_ones():
+    with pytest.raises(KeyError, match="near: swebench"):
+        catalog.facts("swe-bench")
+    with pytest.raises(KeyError, match=r"near: .*mean_calls"):
+        catalog.fact("swebench", "Minimax M2", "mean_call")
+    with pytest.raises(KeyError, match=r"near: .*Minimax M2"):
+        catalog.fact("swebench", "MiniMax-M2", "mean_calls")
+    with pytest.raises(KeyError, match="near: 02_compound_error"):
+        catalog.results("02_compound_errors")
+
+
+def test_what_is_handed_out_can_be_changed_without_harm():
+    rows = catalog.facts("swebench")
+    rows["value"] = 0
+    assert catalog.fact("swebench", "Minimax M2", "resolved").value == 61
+
+
+def test_results_are_written_beside_the_build_and_refused_when_broken(tmp_path, monkeypatch):
+    (tmp_path / "_config.yml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    good = pd.DataFrame({c: [0.5] for c in catalog.RESULT_COLUMNS}).assign(key="a", unit="1")
+    assert catalog.write_results("99_test", good) == 1
+    assert pd.read_csv(tmp_path / "_build" / "results" / "99_test.csv").loc[0, "value"] == 0.5
+    for bad in (good.drop(columns="low"), pd.concat([good, good]), good.assign(value=math.nan)):
+        with pytest.raises(ValueError, match="99_test"):
+            catalog.write_results("99_test", bad)
+
+
+# the maintainers' tables, where they are at hand
+
+at_hand = pytest.mark.skipif(not FACTS.is_dir(), reason="the maintainers' tables are not at hand")
+
+
+@at_hand
+def test_claims_stand_as_they_were_written():
+    assert (catalog.DATA / "claims.csv").read_bytes() == (FACTS.parent / "claims.csv").read_bytes()
+
+
+@at_hand
+def test_agent_reliability_equals_the_collected_tables():
+    theirs = pd.read_csv(FACTS / "tau2_pass_hat_k.csv")
+    ours = catalog.tau2_pass_hat_k()
+    for k in (1, 2, 3, 4):
+        np.testing.assert_allclose(ours[f"pass_{k}"] * 100, theirs[f"pass_{k}"], rtol=1e-12)
+    exact = theirs["histogram_exact"].fillna(False).astype(bool).to_numpy()
+    assert np.all(ours.loc[exact, "histogram"] == "exact")
+    counts = [f"solved_{c}" for c in range(5)]
+    np.testing.assert_array_equal(ours.loc[exact, counts], theirs.loc[exact, [f"tasks_with_{c}" for c in range(5)]])
+    runs, counted = catalog.metr_task_success(), pd.read_csv(FACTS / "metr_task_success.csv")
+    for mine, upstream in [("n_runs",) * 2, ("n_success",) * 2, ("human_time", "human_minutes")]:
+        np.testing.assert_allclose(runs[mine].astype(float), counted[upstream])
+    assert (runs["task_family"].to_numpy() == counted["task_family"].to_numpy()).all()
+    horizons, published = catalog.metr_horizons(), pd.read_csv(FACTS / "metr_horizons.csv")
+    np.testing.assert_allclose(horizons["p80_horizon"] / horizons["p50_horizon"], published["p80_over_p50"], atol=1e-4)
+    swe, summary = catalog.swebench(), pd.read_csv(FACTS / "swebench_bash_only_summary.csv")
+    np.testing.assert_allclose(swe["resolved"] * 100, summary["headline_resolved_pct"])
+
+
+@at_hand
+def test_survival_fits_equal_the_collected_ones():
+    from econmodel.compound_error import LAWS, fit_survival, survival, variance_shares
+
+    reference = pd.read_csv(FACTS / "metr_survival_fits_derived.csv").set_index("model")
+    runs = catalog.metr_task_success()
+    for model, known in reference.iterrows():
+        own = runs[runs["model"] == model]
+        fits = {law: fit_survival(own["human_time"], own["n_success"], own["n_runs"], law=law) for law in LAWS}
+        for law, name in [("exponential", "exponential"), ("weibull", "weibull"), ("log-logistic", "loglogistic")]:
+            assert -fits[law].log_likelihood == pytest.approx(known[f"nll_{name}"], abs=0.06)
+        assert fits["weibull"].shape == pytest.approx(known["weibull_k"], abs=6e-4)
+        assert known["weibull_k_ci_low"] <= fits["weibull"].shape <= known["weibull_k_ci_high"]
+        by_length = survival(own["human_time"], horizon=fits["weibull"].horizon, shape=fits["weibull"].shape)
+        shares = variance_shares(by_length, own["n_success"], own["n_runs"])
+        expected = known[["variance_share_within_task", "variance_share_duration", "variance_share_other_between_task"]]
+        np.testing.assert_allclose(shares, expected.astype(float), atol=0.011)
