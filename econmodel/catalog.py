@@ -12,12 +12,12 @@ import pandas as pd
 from econmodel.units import UNITS
 
 _PACKAGED = Path(__file__).parent / "data"
-#: Folder of the CSV files: inside an installed wheel, or beside the package in a checkout.
+#: Folder of the CSV files, inside an installed wheel or beside the package in a checkout.
 DATA = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "data"
 
 COLUMNS = ["item", "parameter", "value", "low", "high", "unit", "kind", "source", "locator", "retrieved", "note"]
 KINDS = ("measured", "vendor", "reported", "derived", "assumed")
-#: Units of values that are not numbers: an ISO date, a name.
+#: Units of values that are not numbers but an ISO date or a name.
 WORDS = ("date", "text")
 #: Separates the fields of an item that takes several to name, such as model | task.
 SEPARATOR = " | "

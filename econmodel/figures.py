@@ -1,0 +1,442 @@
+"""The one look of the book: static figures, interactive charts and tables, from arrays and tables alone."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.colors import to_rgb
+
+#: Colours that stay apart for the colour-blind (Okabe and Ito).
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c8c8c"
+#: Colours of groups, in order.
+GROUPS = [BLUE, ORANGE, GREEN, PINK]
+
+
+def use_style():
+    """
+    Set the look of all static figures: once, at the top of a notebook.
+
+    Examples
+    --------
+    >>> use_style()
+    >>> plt.rcParams["figure.constrained_layout.use"]
+    True
+    """
+    look = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "0.4",
+        "grid.color": "0.9",
+        "legend.frameon": False,
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 110,
+        "svg.hashsalt": "econmodel",
+        "svg.fonttype": "none",
+    }
+    sns.set_theme(style="whitegrid", palette=GROUPS, rc=look)
+
+
+class Interactive:
+    """An Altair chart for a static page: a picture, and the specification that replaces it where scripts run."""
+
+    def __init__(self, chart, alt):
+        import vl_convert
+
+        spec = chart.to_dict()
+        spec.pop("$schema")
+        spec["config"] = {"font": "sans-serif"}
+        picture = vl_convert.vegalite_to_svg(spec | {"width": 560}, allowed_base_urls=[])
+        picture = picture.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
+        code = json.dumps(spec, separators=(",", ":")).replace("</", "<\\/")
+        self.alt = alt
+        self.html = f'<div class="econ-chart">{picture}<script type="application/json">{code}</script></div>'
+
+    def __repr__(self):
+        return f"chart: {self.alt}"
+
+    def _repr_html_(self):
+        return self.html
+
+
+def interactive(chart, *, alt):
+    """
+    Prepare an Altair chart for a page that has no server.
+
+    Parameters
+    ----------
+    chart : altair.TopLevelMixin
+        The chart; its width should be "container", so that it fits a phone.
+    alt : str
+        What is seen, for those who do not see it.
+
+    Returns
+    -------
+    Interactive
+        Displays as one HTML output that is the same on every run.
+    """
+    return Interactive(chart, alt)
+
+
+def say(**values):
+    """
+    Hand numbers to the sentences of a page, which quote them by name with the glue role.
+
+    Parameters
+    ----------
+    **values : float, int or str
+        Name -> value; floats are rounded to four digits, so that they are the same everywhere.
+    """
+    from myst_nb import glue
+
+    for name, value in values.items():
+        plain = value if isinstance(value, (str, int)) else float(f"{float(value):.4g}")
+        glue(name, plain, display=False)
+
+
+def error_ranking(names, values, *, reference, label):
+    """
+    Ranked dots, one per agent, against a reference line.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Agents.
+    values : array_like
+        Their values. [%]
+    reference : float
+        Where the vertical line stands. [%]
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    order = np.argsort(values)
+    fig, ax = plt.subplots(figsize=(7, 0.2 * len(order) + 0.9))
+    ax.hlines(range(len(order)), reference, np.asarray(values)[order], color=GREY, lw=1)
+    ax.plot(np.asarray(values)[order], range(len(order)), "o", color=BLUE, ms=5)
+    ax.axvline(reference, color=ORANGE, lw=1.5)
+    ax.set_yticks(range(len(order)), np.asarray(names)[order], fontsize=8)
+    ax.set(xlabel=label, xlim=(0, None), ylim=(-0.7, len(order) - 0.3))
+    ax.grid(axis="y", visible=False)
+    return fig
+
+
+def success_against_length(observed, curves, *, label):
+    """
+    Observed success against task length with fitted curves, one panel per agent.
+
+    Parameters
+    ----------
+    observed : pandas.DataFrame
+        Columns `panel`, `length`, `runs`, `success` (share).
+    curves : pandas.DataFrame
+        Columns `panel`, `length`, `success`, `law`.
+    label : str
+        Axis label of the length, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(dict.fromkeys(observed["panel"]))
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.1), sharey=True, squeeze=False)
+    styles = dict(zip(dict.fromkeys(curves["law"]), [(ORANGE, "--"), (BLUE, "-"), (GREEN, ":")], strict=False))
+    for ax, panel in zip(axes[0], panels, strict=True):
+        dots = observed[observed["panel"] == panel]
+        ax.scatter(dots["length"], dots["success"], s=3 * np.sqrt(dots["runs"]) + 4, color=GREY, alpha=0.7, lw=0)
+        for law, curve in curves[curves["panel"] == panel].groupby("law", sort=False):
+            color, dash = styles[law]
+            ax.plot(curve["length"], curve["success"], dash, color=color, lw=2, label=law)
+        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
+        ax.set(xscale="log", xlabel=label, ylim=(-0.03, 1.03))
+    axes[0][0].set_ylabel("share of runs that succeed")
+    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def dots_over_time(dates, values, *, reference, reference_name, label):
+    """
+    One dot per published value over its date, below or above a reference line.
+
+    Parameters
+    ----------
+    dates : sequence of datetime-like
+        Position on the time axis.
+    values : array_like
+        Values. [1]
+    reference : float
+        Where the line stands. [1]
+    reference_name : str
+        What the line means; written on it.
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3))
+    ax.plot(pd.to_datetime(dates), values, "o", color=BLUE, ms=5, alpha=0.6, mec="none")
+    ax.axhline(reference, color=ORANGE, lw=1.5)
+    ax.text(0.01, reference, reference_name, color=ORANGE, va="bottom", transform=ax.get_yaxis_transform())
+    ax.set(ylabel=label, xlabel="release of the model", ylim=(0, 1.2 * reference))
+    return fig
+
+
+def predicted_against_observed(observed, predictions, groups, *, label):
+    """
+    Predictions against observations with the 1:1 line and, below, their residuals; one column per model.
+
+    Parameters
+    ----------
+    observed : array_like
+        Observed shares. [1]
+    predictions : dict of str to array_like
+        Name of a model -> its predictions. [1]
+    groups : array_like of str
+        Group of each row, shown by colour.
+    label : str
+        What is predicted.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, axes = plt.subplots(
+        2, len(predictions), figsize=(3.1 * len(predictions), 4.6), sharex=True, sharey="row", height_ratios=[2, 1],
+        squeeze=False,
+    )  # fmt: skip
+    groups = np.asarray(groups)
+    for (top, bottom), (name, predicted) in zip(axes.T, predictions.items(), strict=True):
+        for color, marker, group in zip(GROUPS, "os^D", np.unique(groups), strict=False):
+            own = groups == group
+            for ax, y in ((top, predicted), (bottom, np.asarray(predicted) - observed)):
+                ax.plot(
+                    np.asarray(observed)[own], np.asarray(y)[own], marker, color=color, ms=4, alpha=0.8, label=group
+                )
+        top.plot([0, 1], [0, 1], color=GREY, lw=1)
+        bottom.axhline(0, color=GREY, lw=1)
+        top.text(0.5, 1.02, name, transform=top.transAxes, ha="center", va="bottom")
+        bottom.set_xlabel(f"observed {label}")
+    axes[0][0].set(ylabel=f"predicted {label}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes[1][0].set_ylabel("predicted - observed")
+    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig
+
+
+def retry_frontier(success, correlation, groups, *, low, high):
+    """
+    Where unlimited retrying has a finite cost: intra-task correlation against success at the first try.
+
+    Parameters
+    ----------
+    success : array_like
+        pass^1 of each agent and domain. [1]
+    correlation, low, high : array_like
+        Intra-task correlation and its interval. [1]
+    groups : array_like of str
+        Domain of each row, shown by colour and marker.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 4.2))
+    grid = np.linspace(0, 1, 201)
+    limit = grid / (1 + grid)
+    ax.fill_between(grid, limit, 1, color="0.5", alpha=0.15, lw=0)
+    ax.plot(grid, limit, color="0.3", lw=1.5)
+    ax.text(0.03, 0.96, "expected tries until success: infinite", va="top")
+    ax.text(0.97, 0.36, "finite", ha="right")
+    groups = np.asarray(groups)
+    for color, marker, group in zip(GROUPS, "os^D", np.unique(groups), strict=False):
+        own = groups == group
+        x, y = np.asarray(success)[own], np.asarray(correlation)[own]
+        ax.vlines(x, np.asarray(low)[own], np.asarray(high)[own], color=color, lw=1, alpha=0.35)
+        ax.plot(x, y, marker, color=color, ms=6, mec="white", mew=0.6, label=group)
+    ax.set(
+        xlabel="tasks solved at the first try (share)",
+        ylabel="correlation of tries at one task",
+        xlim=(0, 1),
+        ylim=(0, 1),
+    )
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig
+
+
+def band_over(x, middle, low, high, *, reference, reference_name, labels):
+    """
+    A line with its interval and a horizontal reference.
+
+    Parameters
+    ----------
+    x, middle, low, high : array_like
+        Position, value and interval.
+    reference : float
+        Where the reference stands.
+    reference_name : str
+        What it means; written on it.
+    labels : tuple of str
+        Axis labels, with units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3))
+    ax.fill_between(x, low, high, color=BLUE, alpha=0.2, lw=0)
+    ax.plot(x, middle, color=BLUE, lw=2)
+    ax.axhline(reference, color=ORANGE, lw=1.5)
+    ax.text(0.99, reference, reference_name, color=ORANGE, ha="right", va="bottom", transform=ax.get_yaxis_transform())
+    ax.set(xlabel=labels[0], ylabel=labels[1], ylim=(0, None))
+    return fig
+
+
+def retry_ceiling(curves):
+    """
+    Share of tasks finished, and cost per finished task, against the attempts allowed.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Columns `group`, `case` (the first is drawn solid, the second dotted), `attempts`, `finished` (share), `cost`
+        (attempts).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2))
+    dashes = dict(zip(dict.fromkeys(curves["case"]), ["-", ":"], strict=True))
+    colors = dict(zip(dict.fromkeys(curves["group"]), GROUPS, strict=False))
+    for (group, case), curve in curves.groupby(["group", "case"], sort=False):
+        style = dict(color=colors[group], ls=dashes[case], lw=2)
+        left.plot(curve["attempts"], curve["finished"], **style, label=f"{group}, {case}")
+        right.plot(curve["attempts"], curve["cost"], **style)
+    left.set(xscale="log", xlabel="attempts allowed", ylabel="share of tasks finished", ylim=(0, 1.03))
+    right.set(xscale="log", yscale="log", xlabel="attempts allowed", ylabel="attempts per finished task")
+    for axis in (left.xaxis, right.xaxis, right.yaxis):
+        axis.set_major_formatter("{x:g}")
+    fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncol=len(colors))
+    return fig
+
+
+def lever_map(n_steps, step_error, panels, *, names, star):
+    """
+    Cheapest way of repair over job length and step error, with contours of its cost; one panel per task mix.
+
+    Parameters
+    ----------
+    n_steps, step_error : array_like, one-dimensional
+        The two axes. [step], [1]
+    panels : dict of str to numpy.ndarray, shape (ways, errors, lengths)
+        Name of a task mix -> cost of each way, as a multiple of one flawless run.
+    names : sequence of str
+        Names of the ways.
+    star : tuple of float
+        Length and error that a star marks.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), sharey=True, squeeze=False)
+    light = 0.45 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.55
+    for ax, (panel, costs) in zip(axes[0], panels.items(), strict=True):
+        best = np.take(light, costs.argmin(axis=0), axis=0)
+        ax.pcolormesh(n_steps, step_error, best, shading="nearest", rasterized=True)
+        lines = ax.contour(n_steps, step_error, costs.min(axis=0), levels=[1.2, 2, 5], colors="0.2", linewidths=0.8)
+        ax.clabel(lines, fmt=lambda level: f"{level:g} x", fontsize=8)
+        ax.plot(*star, "*", color="black", ms=10)
+        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
+        ax.set(xscale="log", yscale="log", xlabel="calls per job")
+        ax.grid(visible=False)
+    axes[0][0].set_ylabel("error per call")
+    shown = [plt.Rectangle((0, 0), 1, 1, color=color) for color in light]
+    fig.legend(shown, names, loc="outside upper center", ncol=len(names))
+    return fig
+
+
+def success_explorer(table):
+    """
+    Job success against its length, with sliders for the error per call.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `calls`, `error` (per cent, on a grid), `tasks` (name of a task mix) and `success` (share).
+
+    Returns
+    -------
+    altair.LayerChart
+    """
+    import altair as alt
+
+    steps = np.sort(table["error"].unique())
+    slider = alt.binding_range(
+        min=float(steps[0]), max=float(steps[-1]), step=float(steps[1] - steps[0]), name="error per call (%) "
+    )
+    error = alt.param(name="error", value=2.0, bind=slider)
+    near = alt.datum.error - error
+    base = alt.Chart(table).transform_filter((near < 0.001) & (near > -0.001))
+    lines = base.mark_line(strokeWidth=2.5).encode(
+        x=alt.X("calls:Q", title="calls per job", scale=alt.Scale(type="log")),
+        y=alt.Y(
+            "success:Q", title="share of jobs that succeed", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
+        ),
+        color=alt.Color("tasks:N", title=None, legend=alt.Legend(orient="top"), scale=alt.Scale(range=[ORANGE, BLUE])),
+        tooltip=["calls:Q", alt.Tooltip("success:Q", format=".1%"), "tasks:N"],
+    )
+    return lines.add_params(error).properties(width="container", height=260)
+
+
+def ledger_table(ledger):
+    """
+    Claims with their rule and verdict as an HTML table.
+
+    Parameters
+    ----------
+    ledger : pandas.DataFrame
+        From `uncertainty.verdicts`; index `id`.
+
+    Returns
+    -------
+    str
+        One table; a judged claim links to its chapter.
+    """
+    rows = []
+    for name, claim in ledger.iterrows():
+        rule = f"{claim['statistic']} {claim['relation']} {claim['lenient']:g} (strict: {claim['strict']:g})"
+        verdict, value = "-", ""
+        if claim["verdict"]:
+            verdict = f'<a href="../notebooks/{claim["chapter"]}.html">{claim["verdict"]}</a>'
+            value = f"{claim['value']:.3g} ({claim['low']:.3g} to {claim['high']:.3g})"
+        cells = [name, claim["claim"], f"{rule}; {claim['population']}", verdict, value]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = "".join(f"<th>{title}</th>" for title in ("id", "claim", "rule", "verdict", "value (interval)"))
+    return f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def searchable(table):
+    """
+    A table that can be searched, sorted and paged in the reader's browser, without a server.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Any table.
+
+    Returns
+    -------
+    IPython.display.HTML
+    """
+    from IPython.display import HTML
+    from itables import to_html_datatable
+
+    return HTML(
+        to_html_datatable(table, showIndex=False, maxBytes=0, lengthMenu=[10, 25, 100], classes="display compact")
+    )
