@@ -26,7 +26,7 @@ def serve_locally(app):
     (static / "vega-bundle.js").write_text(f"(() => {{\n{vl_convert.javascript_bundle()}\n}})();\n", encoding="utf-8")
 
 
-def describe(app, pagename, context):
+def describe(app, pagename, templatename, context, doctree):
     """Give notebooks the description that pages carry in their front matter."""
     source = Path(app.srcdir) / f"{pagename}.ipynb"
     if source.exists():
@@ -35,12 +35,11 @@ def describe(app, pagename, context):
 
 
 def drop_thebe(app, pagename, templatename, context, doctree):
-    """Leave out the live-code scripts, which ask another host, and whatever else a page does not use."""
+    """Leave out the live-code scripts, which ask another host."""
     for name in ("script_files", "css_files"):
-        context[name] = [item for item in context.get(name, []) if "thebe" not in str(getattr(item, "filename", item))]
+        context[name] = [item for item in context.get(name, []) if "thebe" not in f"{item} {vars(item)}".lower()]
     body = context.get("body", "")
     context["body"] = re.sub(r'<script type="text/x-thebe-config">.*?</script>', "", body, flags=re.DOTALL)
-    describe(app, pagename, context)
 
 
 def show_address(app, config):
@@ -55,5 +54,6 @@ def setup(app):
     """Register the hooks."""
     app.connect("config-inited", show_address)
     app.connect("builder-inited", serve_locally)
+    app.connect("html-page-context", describe)
     app.connect("html-page-context", drop_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
