@@ -26,7 +26,9 @@ def browser_path():
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
     mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
     found = [os.environ.get("CHROME"), *map(shutil.which, names), mac if Path(mac).exists() else None]
-    return next(filter(None, found), None) or sys.exit("the page check needs Chromium or Chrome; set CHROME to its path")
+    return next(filter(None, found), None) or sys.exit(
+        "the page check needs Chromium or Chrome; set CHROME to its path"
+    )
 
 
 def faults(page, address, hosts):
