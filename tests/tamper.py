@@ -12,9 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 UNIT_TESTS = ["-m", "pytest", "-q", "-x"]
 NBVAL = ["-m", "pytest", "-q", "-x", "-c", "tests/nbval.ini", "--rootdir", ".", "--nbval"]
-BUILD = ["-m", "jupyter_book", "build", ".", "-W", "-n", "--keep-going"]
+BUILD = [str(Path(sys.executable).parent / "jupyter-book"), "build", ".", "-W", "-n", "--keep-going"]
 GUARD = {
-    "pytest": [*UNIT_TESTS, "tests/test_book.py", "tests/test_imports.py"],
+    "pytest": [*UNIT_TESTS, "tests/test_imports.py", "tests/test_book.py"],
     "nbval": NBVAL,
     "build": BUILD,
     "results": ["tests/compare_results.py"],

@@ -69,7 +69,7 @@ def test_no_number_is_typed_in_prose(place, text):
 
 def test_every_notebook_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    listed = {toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])}
+    listed = {toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"] or [])}
     present = {f"notebooks/{p.stem}" for p in NOTEBOOKS} | {f"book/{p.stem}" for p in PAGES}
     assert listed == present, f"_toc.yml: missing {sorted(present - listed)}, without a file {sorted(listed - present)}"
 
