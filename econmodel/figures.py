@@ -421,6 +421,40 @@ def ledger_table(ledger):
     return f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
+def register_table(register):
+    """
+    Every fact on one line: what it is, value with range and unit, kind, source and place.
+
+    Parameters
+    ----------
+    register : pandas.DataFrame
+        From `catalog.register`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of text for `searchable`.
+
+    Examples
+    --------
+    >>> row = dict(table="a", item="b | c", parameter="n_runs", value=3.0, low=2.0, high=4.0, unit="run")
+    >>> row |= dict(kind="measured", source="x2020", locator="p. 1", retrieved="2026-11-23", note="")
+    >>> register_table(pd.DataFrame([row])).iloc[0, :4].tolist()
+    ['a', 'b | c', 'n runs', '3 (2 to 4) run']
+    """
+
+    def text(value):
+        return "" if pd.isna(value) else value if isinstance(value, str) else f"{value:.6g}"
+
+    ends = zip(register["low"], register["high"], strict=True)
+    spread = ["" if pd.isna(low) else f" ({text(low)} to {text(high)})" for low, high in ends]
+    units = register["unit"].replace({"1": "", "text": "", "date": ""})
+    values = [f"{text(v)}{s} {u}".strip() for v, s, u in zip(register["value"], spread, units, strict=True)]
+    named = register.assign(value=values, parameter=register["parameter"].str.replace("_", " "))
+    named = named.rename(columns={"locator": "place", "retrieved": "read"})
+    return named[["table", "item", "parameter", "value", "kind", "source", "place", "read", "note"]]
+
+
 def searchable(table):
     """
     A table that can be searched, sorted and paged in the reader's browser, without a server.
@@ -437,6 +471,5 @@ def searchable(table):
     from IPython.display import HTML
     from itables import to_html_datatable
 
-    return HTML(
-        to_html_datatable(table, showIndex=False, maxBytes=0, lengthMenu=[10, 25, 100], classes="display compact")
-    )
+    looks = dict(showIndex=False, maxBytes=0, lengthMenu=[10, 25, 100], classes="display compact", autoWidth=False)
+    return HTML(to_html_datatable(table, **looks))

@@ -25,12 +25,8 @@ def test_every_row_has_unit_kind_source_and_place(table):
     assert set(rows["unit"]) <= {*UNITS, *catalog.WORDS}
 
 
-def test_every_source_and_unit_is_used():
-    used = set(catalog.register()["source"])
-    assert set(catalog.sources().index) == used
-    assert set(UNITS) - set(catalog.register()["unit"]) <= {"B", "ms", "s", "h", "W", "token"} | {
-        u for u in UNITS if "/" in u
-    }
+def test_every_source_is_used():
+    assert set(catalog.sources().index) == set(catalog.register()["source"])
 
 
 @pytest.fixture
@@ -130,9 +126,10 @@ def test_rules_of_single_tables_refuse_an_altered_copy(altered, table, old, new,
         getattr(catalog, load)()
 
 
-def test_an_impossible_histogram_is_marked_not_used(altered):
-    before = catalog.tau2_pass_hat_k().set_index(["model", "domain"])["histogram"]
-    assert before["GLM-5", "banking_knowledge"] == "impossible"
+def test_an_impossible_histogram_is_marked():
+    impossible = catalog.tau2_pass_hat_k().query("histogram == 'impossible'")
+    assert impossible[["model", "domain"]].to_numpy().tolist() == [["GLM-5", "banking_knowledge"]]
+    assert (impossible[[f"solved_{c}" for c in range(5)]] < 0).any(axis=None)
 
 
 def test_unknown_names_come_with_near_ones():
@@ -180,7 +177,7 @@ def test_agent_reliability_equals_the_collected_tables():
     ours = catalog.tau2_pass_hat_k()
     for k in (1, 2, 3, 4):
         np.testing.assert_allclose(ours[f"pass_{k}"] * 100, theirs[f"pass_{k}"], rtol=1e-12)
-    exact = theirs["histogram_exact"].fillna(False).astype(bool).to_numpy()
+    exact = theirs["histogram_exact"].eq(True).to_numpy()
     assert np.all(ours.loc[exact, "histogram"] == "exact")
     counts = [f"solved_{c}" for c in range(5)]
     np.testing.assert_array_equal(ours.loc[exact, counts], theirs.loc[exact, [f"tasks_with_{c}" for c in range(5)]])
