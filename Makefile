@@ -31,7 +31,7 @@ test: .venv/stamp ## lint, types, unit tests, doctests, strict nbval, clean buil
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q -n 2 -m "not slow"
+	$(BIN)/pytest -q -n 2 -m "not slow" --ignore tests/benchmarks
 	$(BIN)/pytest -q -c tests/nbval.ini --rootdir . --nbval notebooks
 	$(CLEAN_BUILD)
 	$(BIN)/python tests/compare_results.py

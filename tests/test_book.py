@@ -171,3 +171,9 @@ def test_front_figure_and_readme_show_the_committed_results():
     assert front.fingerprint() in front.FIGURE.read_text(encoding="utf-8"), "headline.svg is stale: run make results"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert front.readme(text) == text, "README.md shows old verdicts: run make results"
+
+
+def test_the_first_lines_of_the_readme_run(capsys):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    exec(code, {})
+    assert re.fullmatch(r"\d+% of agents would retry for ever\n", capsys.readouterr().out)

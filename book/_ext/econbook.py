@@ -43,11 +43,18 @@ def drop_thebe(app, pagename, templatename, context, doctree):
 
 
 def show_address(app, config):
-    """Offer repository, issue and edit links once `repository: url` names the address of the project."""
+    """Offer repository, edit, Binder, Colab and canonical links once `repository_url` is set."""
     options = config.html_theme_options
-    shown = bool(options.get("repository_url"))
+    address = options["repository_url"].rstrip("/")
     for button in ("use_repository_button", "use_issues_button", "use_edit_page_button"):
-        options[button] = shown
+        options[button] = bool(address)
+    if address:
+        options["launch_buttons"] = {
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
+        owner, name = address.split("/")[-2:]
+        config.html_baseurl = f"https://{owner}.github.io/{name}/"
 
 
 def setup(app):
