@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from econmodel.units import UNITS
+from econmodel.parts import Accelerator, Attention, Llm, Mlp, Recurrent, count_params, kv_bytes_per_token, state_bytes
+from econmodel.units import UNITS, to_si
 
 _PACKAGED = Path(__file__).parent / "data"
 #: Folder of the CSV files, inside an installed wheel or beside the package in a checkout.
@@ -273,10 +275,13 @@ def metr_task_success():
 def _refuse(table, parameter, frame, bad, reason):
     """Raise for the first item of a wide table where `bad` is true, pointing at the row of its `parameter`."""
     if bad.any():
-        rows = _facts(table)
-        item = rows["item"].unique()[np.flatnonzero(bad)[0]]
-        row = rows.index[(rows["item"] == item) & (rows["parameter"] == parameter)][0]
-        raise ValueError(f"{table}.csv, row {row + 2}: {item}: {reason}")
+        raise _fault(table, _facts(table)["item"].unique()[np.flatnonzero(bad)[0]], parameter, reason)
+
+
+def _fault(table, item, parameter, reason):
+    rows = _facts(table)
+    row = rows.index[(rows["item"] == item) & (rows["parameter"] == parameter)][0]
+    return ValueError(f"{table}.csv, row {row + 2}: {item}: {reason}")
 
 
 def tau2_pass_hat_k():
@@ -410,7 +415,7 @@ def results(chapter=None):
     if chapter is not None and chapter not in files:
         raise KeyError(_near(chapter, files))
     chosen = files if chapter is None else {chapter: files[chapter]}
-    frames = [pd.read_csv(path).assign(chapter=name) for name, path in chosen.items()]
+    frames = [pd.read_csv(path, dtype={"unit": str}).assign(chapter=name) for name, path in chosen.items()]
     empty = pd.DataFrame(columns=[*RESULT_COLUMNS, "chapter"])
     return (pd.concat(frames) if frames else empty).set_index("key")
 
@@ -462,3 +467,242 @@ def register():
     True
     """
     return pd.concat([facts(table).assign(table=table) for table in tables()], ignore_index=True)[["table", *COLUMNS]]
+
+
+def _by_item(table):
+    """Facts of a table by item and parameter, numbers in SI."""
+    items: dict[str, dict] = {}
+    for row in _facts(table).itertuples():
+        value = row.value if row.unit in WORDS else float(to_si(row.value, row.unit))
+        items.setdefault(row.item, {})[row.parameter] = value
+    return items
+
+
+#: Parameter of `accelerators.csv` -> field of `Accelerator`.
+_RATES = {
+    "bandwidth": "bandwidth_bytes_per_s",
+    "bf16": "bf16_flop_per_s",
+    "fp8": "fp8_flop_per_s",
+    "fp4": "fp4_flop_per_s",
+    "bf16_measured": "bf16_measured_flop_per_s",
+    "fp8_measured": "fp8_measured_flop_per_s",
+    "scale_up": "scale_up_bytes_per_s",
+    "host_link": "host_bytes_per_s",
+    "power": "power_w",
+}
+
+
+@cache
+def _accelerators():
+    table = "accelerators"
+    frame = pd.DataFrame.from_dict(_by_item(table), orient="index")
+    label, reported = frame["memory_label"], frame["memory_reported"]
+    missing = label.isna() | frame["bandwidth"].isna()
+    _refuse(table, "vendor", frame, missing, "no memory_label or no bandwidth")
+    _refuse(table, "memory_reported", frame, (reported / label - 1).abs() > 0.15, "more than 15 % off the label")
+    rows = _facts(table)
+    for less, more in (("bf16", "fp8"), ("fp8", "fp4")):
+        _refuse(table, more, frame, frame[more] < frame[less], f"{more} below {less}")
+        dense = rows.loc[(rows["parameter"] == more) & rows["note"].str.contains("dense"), "item"]
+        sparse = (frame[more] > 2.2 * frame[less]) & ~frame.index.isin(dense)
+        _refuse(table, more, frame, sparse, f"over 2.2 times {less}: a sparse rate, unless the note says dense")
+    for rate in ("bf16", "fp8"):
+        share = frame[f"{rate}_measured"] / frame[rate]
+        _refuse(table, rate, frame, (share < 0.5) | (share > 1), "measured is not 50 to 100 % of it: a sparse rate?")
+    frame = frame.assign(memory_bytes=reported.fillna(label)).rename(columns=_RATES)
+    names = ["vendor", "status", "release", "memory_type", "scale_up_name", "host_link_name"]
+    return frame[["memory_bytes", *_RATES.values(), *names]].rename_axis("accelerator").reset_index()
+
+
+def accelerators():
+    """
+    The accelerators, one line each: dense rates, and one direction of a link.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `accelerator` (name), the fields of `parts.Accelerator` in SI, `vendor`, `status`, `release` (year or
+        month), `memory_type`, `scale_up_name`, `host_link_name`; nan where nothing is published. `memory_bytes` is
+        what a program sees, or the label, read as GiB, where nobody reported that. Ranges: `facts("accelerators")`.
+
+    Raises
+    ------
+    ValueError
+        Names file, row and reason: no memory or bandwidth, a reported memory over 15 % off the label, a rate at fewer
+        bits below that at more, a sparse rate.
+
+    Examples
+    --------
+    >>> chips = accelerators().set_index("accelerator")
+    >>> round(float(chips.memory_bytes["H100-SXM-80GB"]) / 2**30, 2)
+    79.65
+    """
+    return _accelerators().copy()
+
+
+def accelerator(name):
+    """
+    One accelerator as a part, to use or to alter with `dataclasses.replace`.
+
+    Parameters
+    ----------
+    name : str
+        One of `accelerators`.
+
+    Returns
+    -------
+    econmodel.parts.Accelerator
+        Its facts in SI; None where nothing is published.
+
+    Raises
+    ------
+    KeyError
+        Unknown name; gives the nearest ones.
+
+    Examples
+    --------
+    >>> accelerator("H100-SXM-80GB").bandwidth_bytes_per_s
+    3350000000000.0
+    >>> accelerator("H100")
+    Traceback (most recent call last):
+    ...
+    KeyError: "'H100' is not known; near: H100-SXM-80GB, MI300X, A100-SXM-80GB"
+    """
+    frame = _accelerators().set_index("accelerator")
+    if name not in frame.index:
+        raise KeyError(_near(name, frame.index))
+    numbers = frame.loc[name, ["memory_bytes", *_RATES.values()]].dropna()
+    return Accelerator(name=name, **{field: float(number) for field, number in numbers.items()})
+
+
+#: What the parameters "group.field" of `models.csv` describe.
+_GROUPS: dict[str, type] = {
+    **dict.fromkeys(("full", "windowed", "selected", "compressed"), Attention),
+    **dict.fromkeys(("dense", "shared", "routed"), Mlp),
+    "recurrent": Recurrent,
+}
+#: Parameters of every model besides.
+_OWN = {
+    *("family", "attention", "layers", "hidden_size", "vocab", "embeddings", "max_positions"),
+    *("published_params_total", "published_params_active"),
+}
+
+
+@cache
+def _llms():
+    """Models built from their architecture and checked; beside each its facts that belong to no group of layers."""
+    table, built = "models", {}
+    for name, known in _by_item(table).items():
+        fields: dict[str, dict] = {"": {}}
+        for parameter, value in known.items():
+            group, _, field = parameter.rpartition(".")
+            whole = isinstance(value, float) and value.is_integer()
+            fields.setdefault(group, {})[field] = int(value) if whole else value
+        own, first = fields.pop(""), next(iter(known))
+        wrong = (_OWN - own.keys()) | (fields.keys() - _GROUPS.keys())
+        if wrong:
+            raise _fault(table, name, first, f"missing or unknown: {', '.join(sorted(wrong))}")
+        try:
+            parts = [_GROUPS[group](**its) for group, its in fields.items()]
+            llm = Llm(
+                name=name,
+                params_total=None,
+                params_active=None,
+                attention=tuple(part for part in parts if isinstance(part, Attention)),
+                recurrent=next((part for part in parts if isinstance(part, Recurrent)), None),
+                mlp=tuple(part for part in parts if isinstance(part, Mlp)),
+                **{field: own[field] for field in ("hidden_size", "vocab", "embeddings", "max_positions")},
+            )
+            counts = count_params(llm)
+        except (TypeError, ValueError) as error:
+            raise _fault(table, name, first, error) from error
+        published, active = own["published_params_total"], own["published_params_active"]
+        mixing = sum(fields[group]["layers"] for group in ("full", "windowed", "recurrent") if group in fields)
+        routed = fields.get("routed", {"layers": 0})["layers"]
+        if own["layers"] not in (mixing, mixing + routed):
+            raise _fault(table, name, "layers", f"full, windowed and recurrent layers are {mixing}")
+        if active > published:
+            raise _fault(table, name, "published_params_active", "more than published_params_total")
+        if not 0.97 < counts.total / published < 1.03:
+            reason = f"{counts.total:.4g} counted from the architecture, over 3 % off"
+            raise _fault(table, name, "published_params_total", reason)
+        if not 0.85 < counts.active / active < 1.15:
+            reason = f"{counts.active:.4g} counted from the architecture, over 15 % off"
+            raise _fault(table, name, "published_params_active", reason)
+        built[name] = replace(llm, params_total=counts.total, params_active=counts.active), own
+    return built
+
+
+def llms():
+    """
+    The language models, one line each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `model` (name), `family`, `attention`, `layers`, `hidden_size`, `vocab`, `max_positions` [token],
+        `experts`, `experts_per_token` (1 where nothing is routed), `params_total`, `params_active` (counted, as
+        `parts.count_params` does), `published_params_total`, `published_params_active` [parameter],
+        `kv_bytes_per_token` (growth, at 16 bits or as served) and `state_bytes` [B].
+
+    Raises
+    ------
+    ValueError
+        Names file, row and reason: a size that a part refuses, layers that do not add up, more active than total
+        parameters, a published number over 3 % (active: 15 %) off the one counted.
+
+    Examples
+    --------
+    >>> models = llms().set_index("model")
+    >>> (models.kv_bytes_per_token[["Meta-Llama-3.1-405B", "DeepSeek-V3"]] / 1024).tolist()
+    [504.0, 68.625]
+    """
+    lines = []
+    for llm, own in _llms().values():
+        routed = max(llm.mlp, key=lambda mlp: mlp.experts)
+        lines.append(
+            {
+                "model": llm.name,
+                **{field: own[field] for field in ("family", "attention", "layers")},
+                **{field: getattr(llm, field) for field in ("hidden_size", "vocab", "max_positions")},
+                "experts": routed.experts,
+                "experts_per_token": routed.experts_per_token,
+                "params_total": llm.params_total,
+                "params_active": llm.params_active,
+                "published_params_total": own["published_params_total"],
+                "published_params_active": own["published_params_active"],
+                "kv_bytes_per_token": kv_bytes_per_token(llm),
+                "state_bytes": state_bytes(llm),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def llm(name):
+    """
+    One language model as a part, to use or to alter with `dataclasses.replace`.
+
+    Parameters
+    ----------
+    name : str
+        One of `llms`.
+
+    Returns
+    -------
+    econmodel.parts.Llm
+        Its architecture; `params_total` and `params_active` are counted from it.
+
+    Raises
+    ------
+    KeyError
+        Unknown name; gives the nearest ones.
+
+    Examples
+    --------
+    >>> round(llm("DeepSeek-V3").params_total / 1e9)
+    671
+    """
+    built = _llms()
+    if name not in built:
+        raise KeyError(_near(name, built))
+    return built[name][0]

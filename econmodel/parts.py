@@ -7,7 +7,7 @@ import numpy as np
 
 from econmodel.units import count, non_negative, positive
 
-#: How a replica spreads a model: tensor parallel, data-parallel attention with expert parallel, pipeline parallel.
+#: Ways to spread a model over chips, tensor parallel, expert parallel with data-parallel attention, pipeline parallel.
 LAYOUTS = ("tp", "dep", "pp")
 
 
@@ -112,7 +112,8 @@ class Attention:
     Raises
     ------
     ValueError
-        A size that is no whole number, both or neither of `kv_heads` and `latent_dim`.
+        A size that is no whole number, both or neither of `kv_heads` and `latent_dim`, query heads that do not divide
+        among the stored ones.
 
     Examples
     --------
@@ -148,6 +149,8 @@ class Attention:
         _check(self, positive, "entry_bytes")
         if (self.kv_heads is None) == (self.latent_dim is None):
             raise ValueError(f"kv_heads = {self.kv_heads} is not allowed: give either kv_heads or latent_dim")
+        if self.kv_heads is not None and np.any(self.q_heads % self.kv_heads):
+            raise ValueError(f"kv_heads = {self.kv_heads} is not allowed: q_heads = {self.q_heads} is no multiple")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,14 +430,14 @@ def count_params(llm):
     -----
     With hidden size :math:`h`, a layer of attention has :math:`h d_q H + h (d_q + d_v) H_{kv} + d_v H h` weights,
     :math:`H` heads; with a latent of size :math:`c` and position key :math:`r` instead
-    :math:`h r_q + r_q d_q H + h (c + r) + c (d_q - r + d_v) H + d_v H h` (queries through rank :math:`r_q`) [1]_;
+    :math:`h r_q + r_q d_q H + h (c + r) + c (d_q - r + d_v) H + d_v H h` (queries through rank :math:`r_q`);
     a recurrent layer :math:`h (2 d_k H_k + 3 d_v H_v)`; an expert `matrices` :math:`\times w s`. Left out, under 1 %
     together: norms, biases, convolutions, gates of recurrent layers, compressors, vision towers, and the modules that
     predict further tokens.
 
     References
     ----------
-    .. [1] DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1. ``deepseek2024v2``
+    DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1. ``deepseek2024v2``
 
     Examples
     --------
@@ -538,11 +541,11 @@ def kv_bytes_per_token(llm, *, bits=16):
 
     Notes
     -----
-    Windowed, chunked and recurrent layers add nothing once full: `kv_bytes` has them [1]_.
+    Windowed, chunked and recurrent layers add nothing once full: `kv_bytes` has them.
 
     References
     ----------
-    .. [1] J. Austin et al., "How to Scale Your Model", 2025, part 7. ``austin2025scale``
+    J. Austin et al., "How to Scale Your Model", 2025, part 7. ``austin2025scale``
 
     Examples
     --------
@@ -650,11 +653,11 @@ def flop_per_token(llm, context_tokens=0, *, absorbed=False):
 
     Notes
     -----
-    A multiplication and an addition count as two. On the latent, :math:`d_k = c + r` and :math:`d_v = c` [1]_.
+    A multiplication and an addition count as two. On the latent, :math:`d_k = c + r` and :math:`d_v = c`.
 
     References
     ----------
-    .. [1] DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1. ``deepseek2024v2``
+    DeepSeek-AI, "DeepSeek-V2", 2024, section 2.1. ``deepseek2024v2``
 
     Examples
     --------

@@ -24,6 +24,10 @@ UNITS: dict[str, tuple[float, str]] = {
     "call": (1.0, "call"),
     "token": (1.0, "token"),
     "step": (1.0, "step"),
+    "bit": (1.0, "bit"),
+    "layer": (1.0, "layer"),
+    "head": (1.0, "head"),
+    "expert": (1.0, "expert"),
     "1e9 parameter": (1e9, "parameter"),
 }
 
