@@ -4,6 +4,9 @@ BIN := .venv/bin
 BOOK := $(BIN)/jupyter-book build . -W -n --keep-going
 CLEAN_BUILD := rm -rf _build && $(BOOK)
 
+# kernels start without a user's own settings, and without a notice about their local connection
+export IPYTHONDIR := $(CURDIR)/.venv/ipython
+
 .DEFAULT_GOAL := help
 .PHONY: help book test verify lab serve results lock clean
 
@@ -21,6 +24,8 @@ help: ## show this list
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
 	fi
+	@mkdir -p .venv/ipython/profile_default
+	@echo "c.IPKernelApp.log_level = 40" > .venv/ipython/profile_default/ipython_kernel_config.py
 	@touch $@
 
 book: .venv/stamp ## execute every notebook and render the book

@@ -126,6 +126,11 @@ def test_every_line_of_a_table_is_a_part_with_the_same_numbers():
         assert kv_bytes_per_token(model) == line.kv_bytes_per_token
 
 
+def test_memory_is_what_a_program_sees_or_else_the_label():
+    assert catalog.accelerator("H100-SXM-80GB").memory_bytes == 79.65 * 2**30
+    assert catalog.accelerator("MI300X").memory_bytes == 192 * 2**30
+
+
 def test_what_is_handed_out_can_be_changed_without_harm():
     chips = catalog.accelerators()
     chips["memory_bytes"] = 0

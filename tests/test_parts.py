@@ -100,6 +100,7 @@ def test_no_context_holds_only_the_state_and_costs_only_the_weights():
     model = llm(GQA, LATENT, WINDOW, recurrent=STATE)
     assert kv_bytes(model, 0) == state_bytes(model) == 3 * 4 * 16 * 8 * 4
     assert flop_per_token(llm(GQA, LATENT, WINDOW)) == 2 * 4e8
+    assert flop_per_token(llm(recurrent=STATE), [0, 1e6]).tolist() == [2 * 4e8 + 4 * 3 * 4 * 16 * 8] * 2
 
 
 def test_sixteen_bits_are_two_bytes_per_weight():
@@ -136,7 +137,7 @@ def test_a_stride_shrinks_the_cache_and_what_is_read_of_it():
 
 def test_an_entry_of_given_size_keeps_it_whatever_the_bits():
     served = llm(replace(GQA, entry_bytes=584))
-    np.testing.assert_array_equal(kv_bytes_per_token(served, bits=[4, 8, 16]), 2 * 584)
+    assert kv_bytes_per_token(served, bits=[4, 8, 16]).tolist() == [2 * 584] * 3
 
 
 def test_chosen_entries_bound_the_attention_and_the_indexer_scores_all():
@@ -152,7 +153,7 @@ def test_attention_on_the_latent_costs_more_and_equals_it_where_nothing_is_laten
     assert flop_per_token(llm(GQA), 50, absorbed=True) == flop_per_token(llm(GQA), 50)
 
 
-def test_one_expert_of_one_is_a_dense_block():
+def test_experts_gates_and_narrow_experts_add_what_they_should():
     shape = dict(hidden_size=256, vocab=1000, embeddings=2)
     dense = count_params(llm(GQA, **shape, mlp=(Mlp(layers=2, size=512, matrices=3),)))
     routed = count_params(llm(GQA, **shape, mlp=(Mlp(layers=2, size=512, matrices=3, experts=8, experts_per_token=2),)))
@@ -160,6 +161,8 @@ def test_one_expert_of_one_is_a_dense_block():
     assert routed.total - dense.total == 7 * one + router
     assert routed.active - dense.active == one + router
     assert dense.total - dense.active == 256 * 1000
+    gated = count_params(llm(replace(GQA, output_gate=True), **shape))
+    assert gated.total - count_params(llm(GQA, **shape)).total == 2 * 8 * 64 * 256
     narrow = count_params(llm(GQA, **shape, mlp=(Mlp(layers=2, size=512, matrices=3, width=128),)))
     assert narrow.total - dense.total == 2 * 2 * 256 * 128 - one / 2
 
@@ -299,6 +302,17 @@ def test_kv_cache_equals_the_collected_one(name):
     window = known["kv_bytes_per_seq_window_bf16"]
     assert held - K128 * kv_bytes_per_token(model) == (0 if np.isnan(window) else window)
     assert held / 2**30 == pytest.approx(known["kv_gib_at_128k_bf16"], abs=6e-4)
+
+
+@at_hand
+@pytest.mark.parametrize("name", ["DeepSeek-V4-Flash", "DeepSeek-V4-Pro"])
+def test_ranges_of_served_entries_give_the_collected_range(name):
+    model, known = catalog.llm(name), COLLECTED.loc[name]
+    groups = zip(("windowed", "selected", "compressed"), model.attention, strict=True)
+    entries = [(a, catalog.fact("models", name, f"{group}.entry_bytes")) for group, a in groups]
+    for end in ("low", "high"):
+        served = replace(model, attention=tuple(replace(a, entry_bytes=entry[end]) for a, entry in entries))
+        assert kv_bytes_per_token(served) == pytest.approx(known[f"kv_bytes_per_token_{end}"], abs=0.5)
 
 
 @at_hand
