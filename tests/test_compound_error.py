@@ -424,3 +424,44 @@ def test_no_repair_is_cheaper_than_a_flawless_run(n, error, frailty):
     for way in ce.repair(n, step_error=error, frailty=frailty, **prices):
         assert way.cost >= 1
         assert 0 <= way.finished <= 1
+
+
+# long statistics
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mean", "correlation", "detection"), [(0.6, 0.1, 1.0), (0.6, 0.5, 0.9), (0.2, 0.3, 0.7)])
+def test_campaigns_of_retries_equal_a_simulation(mean, correlation, detection):
+    rng, tasks, limit = np.random.default_rng(5), 2_000_000, 12
+    a, b = (p * (1 - correlation) / correlation for p in (mean, 1 - mean))
+    success = rng.beta(a, b, tasks)
+    attempts, delivered, active = np.zeros(tasks), np.zeros(tasks, bool), np.ones(tasks, bool)
+    for _ in range(limit):
+        attempts += active
+        won = active & (rng.random(tasks) < success)
+        delivered |= won
+        active &= ~won & (rng.random(tasks) < detection)
+    asked = dict(max_attempts=limit, mean=mean, correlation=correlation, detection=detection)
+    error = 4 * attempts.std() / math.sqrt(tasks)
+    assert ce.expected_attempts(**asked) == pytest.approx(attempts.mean(), abs=error)
+    share = delivered.mean()
+    error = (
+        4 * attempts.mean() / share * math.sqrt((attempts.var() / attempts.mean() ** 2 + (1 - share) / share) / tasks)
+    )
+    assert ce.cost_per_success(1, **asked) == pytest.approx(attempts.mean() / share, abs=error)
+
+
+@pytest.mark.slow
+def test_weibull_fits_cover_the_truth_as_often_as_they_say():
+    """Of 400 simulated agents, the 90 % bootstrap interval of the shape holds the truth in 85 to 95 %."""
+    from econmodel.uncertainty import cluster_weights
+
+    rng, covered = np.random.default_rng(8), []
+    length = np.exp(rng.uniform(0, 6, 80))
+    runs = np.full(80, 8)
+    for _ in range(400):
+        won = rng.binomial(runs, ce.survival(length, horizon=30, shape=0.6))
+        weights = cluster_weights(np.arange(80), 200, rng=rng)
+        low, high = np.quantile(ce.fit_survival(length, won, runs, law="weibull", weights=weights).shape, [0.05, 0.95])
+        covered.append(low <= 0.6 <= high)
+    assert 0.85 <= np.mean(covered) <= 0.95
