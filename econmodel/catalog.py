@@ -349,6 +349,50 @@ def swebench():
     return frame.dropna(subset="resolved").dropna(axis=1, how="all").reset_index(drop=True)
 
 
+def series(table):
+    """
+    Facts whose item is a subject and a period, as a tidy table in SI.
+
+    Parameters
+    ----------
+    table : str
+        One of `tables`, such as "hbm_market" or "memory_prices".
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `subject`, `period` (a year, quarter or month), `parameter`, `value` (the middle of the range where
+        only that is given), `low`, `high` (nan where not given), `kind`, `source`; numbers in SI.
+
+    Raises
+    ------
+    KeyError
+        Unknown table.
+    ValueError
+        Shares of all makers in one period that do not add up to 100 %, rounding apart.
+
+    Examples
+    --------
+    >>> prices = series("memory_prices")
+    >>> prices[prices.subject == "DDR5 RDIMM 64 GB"].period.tolist()
+    ['2025-Q3', '2025-Q4', '2026-Q1', '2026-Q2']
+    """
+    rows = _facts(table)
+    rows = rows[rows["item"].str.contains(SEPARATOR, regex=False) & ~rows["unit"].isin(WORDS)]
+    frame = rows["item"].str.split(SEPARATOR, n=1, regex=False, expand=True).set_axis(["subject", "period"], axis=1)
+    frame["parameter"] = rows["parameter"]
+    middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
+    factor = rows["unit"].map(lambda unit: UNITS[unit][0])
+    for name, column in (("value", middle), ("low", rows["low"]), ("high", rows["high"])):
+        frame[name] = column * factor
+    makers = frame[frame["parameter"].str.endswith(("revenue_share", "shipment_share"))]
+    for (period, parameter), own in makers.groupby(["period", "parameter"], sort=False):
+        if len(own) == 3 and abs(own["value"].sum() - 1) > 0.011:
+            row = own.index[0] + 2
+            raise ValueError(f"{table}.csv, row {row}: {parameter} of {period} adds up to {own['value'].sum():.0%}")
+    return frame.assign(kind=rows["kind"], source=rows["source"]).reset_index(drop=True)
+
+
 CLAIM_COLUMNS = [
     "id", "part", "chapter", "kind", "claim", "statistic", "population", "relation", "lenient", "strict",
 ]  # fmt: skip

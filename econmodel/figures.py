@@ -473,3 +473,162 @@ def searchable(table):
 
     looks = dict(showIndex=False, maxBytes=0, lengthMenu=[10, 25, 100], classes="display compact", autoWidth=False)
     return HTML(to_html_datatable(table, **looks))
+
+
+def shares_and_index(shares, index, *, lines):
+    """
+    Shares of makers by period as stacked bars, and below the concentration they amount to.
+
+    Parameters
+    ----------
+    shares : pandas.DataFrame
+        One row per period, one column per maker. [1]
+    index : pandas.DataFrame
+        Columns `value`, `low`, `high`, same rows.
+    lines : dict of str to float
+        Thresholds to draw through the index.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=[3, 2])
+    floor = np.zeros(len(shares))
+    for color, maker in zip(GROUPS, shares.columns, strict=False):
+        top.bar(shares.index, shares[maker], bottom=floor, color=color, width=0.6, label=maker)
+        for x, (base, share) in enumerate(zip(floor, shares[maker], strict=True)):
+            top.text(x, base + share / 2, f"{100 * share:.0f}", ha="center", va="center", color="white")
+        floor = floor + shares[maker].to_numpy()
+    top.set(ylabel="share of revenue", ylim=(0, 1))
+    spread = [index["value"] - index["low"], index["high"] - index["value"]]
+    bottom.errorbar(index.index, index["value"], yerr=spread, fmt="o", color="0.2", capsize=4)
+    for name, level in lines.items():
+        bottom.axhline(level, color=ORANGE, lw=1.2)
+        bottom.text(0.01, level, name, color="#9a4a00", va="bottom", transform=bottom.get_yaxis_transform())
+    bottom.set(ylabel="Herfindahl index", ylim=(0, 6500))
+    fig.legend(*top.get_legend_handles_labels(), loc="outside upper center", ncol=len(shares.columns))
+    return fig
+
+
+def lines_by_period(table, *, label, log=False):
+    """
+    Values by period, one line per series, with ranges; forecasts are hollow.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `series`, `period`, `value`, `low`, `high`, `forecast` (boolean), in the order of time.
+    label : str
+        Axis label, with unit.
+    log : bool
+        Whether the value axis is logarithmic.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3.2))
+    place = {period: x for x, period in enumerate(sorted(table["period"].unique()))}
+    for color, marker, (name, line) in zip(GROUPS, "os^D", table.groupby("series", sort=False), strict=False):
+        x = line["period"].map(place)
+        ax.plot(x, line["value"], "-", color=color, lw=1.5, label=name, marker=marker, ms=7)
+        ahead = line["forecast"].to_numpy(dtype=bool)
+        ax.plot(x[ahead], line.loc[ahead, "value"], marker, ms=7, mfc="white", mec=color, mew=1.5)
+        ax.vlines(
+            x, line["low"].fillna(line["value"]), line["high"].fillna(line["value"]), color=color, lw=2, alpha=0.5
+        )
+    ax.set_xticks(list(place.values()), list(place))
+    ax.set(ylabel=label, yscale="log" if log else "linear")
+    if not log:
+        ax.set_ylim(0, None)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def forecasts_against_outcome(table, *, label):
+    """
+    Ranges that were forecast for a quarter, in order, and what came.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `period`, `stage`, `low`, `high`.
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 0.9))
+    colors = dict(zip(dict.fromkeys(table["stage"]), [GREY, BLUE, ORANGE], strict=False))
+    for y, row in enumerate(table[::-1].itertuples()):
+        ax.plot([row.low, row.high], [y, y], color=colors[row.stage], lw=9, solid_capstyle="butt")
+    ax.set_yticks(range(len(table)), [f"{row.period}, {row.stage}" for row in table[::-1].itertuples()])
+    ax.set(xlabel=label, xlim=(0, None), ylim=(-0.6, len(table) - 0.4))
+    ax.grid(axis="y", visible=False)
+    return fig
+
+
+def intervals(table, *, lines, label):
+    """
+    Values with their intervals on a logarithmic axis, one row each, against thresholds.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of names; columns `low`, `value`, `high`.
+    lines : dict of str to float
+        Thresholds.
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.33 * len(table) + 1.1))
+    rows = range(len(table))[::-1]
+    ax.hlines(rows, table["low"], table["high"], color=BLUE, lw=3, alpha=0.4)
+    ax.plot(table["value"], rows, "o", color=BLUE)
+    for name, level in lines.items():
+        ax.axvline(level, color=ORANGE, lw=1.2)
+        ax.text(level, len(table) - 0.35, name, color="#9a4a00", ha="center", va="bottom", fontsize=9)
+    ax.set_yticks(rows, table.index)
+    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.grid(axis="y", visible=False)
+    return fig
+
+
+def labelled_dots(dates, values, names, groups, *, label):
+    """
+    Named dots over time, coloured by group.
+
+    Parameters
+    ----------
+    dates : sequence of datetime-like
+        Position on the time axis.
+    values : array_like
+        Values.
+    names, groups : sequence of str
+        Written at the dot; shown by colour.
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3.8))
+    frame = pd.DataFrame(
+        {"date": pd.to_datetime(dates, format="ISO8601"), "value": values, "name": names, "group": groups}
+    )
+    for i, (group, own) in enumerate(frame.groupby("group", sort=False)):
+        ax.plot(own["date"], own["value"], "os^D"[i], color=GROUPS[i], ms=7, label=group)
+        for row in own.itertuples():
+            away = (5, (-11, 5)[i % 2])
+            ax.annotate(row.name, (row.date, row.value), xytext=away, textcoords="offset points", fontsize=8)
+    ax.set(ylabel=label, xlabel="release", ylim=(0, None))
+    ax.margins(x=0.12)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig

@@ -29,6 +29,10 @@ UNITS: dict[str, tuple[float, str]] = {
     "head": (1.0, "head"),
     "expert": (1.0, "expert"),
     "1e9 parameter": (1e9, "parameter"),
+    "1e9 USD": (1e9, "USD"),
+    "1e9 Gbit": (1.25e17, "B"),
+    "USD/GB": (1e-9, "USD/B"),
+    "session": (1.0, "session"),
 }
 
 
