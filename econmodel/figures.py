@@ -16,7 +16,7 @@ GROUPS = [BLUE, ORANGE, GREEN, PINK]
 
 def use_style():
     """
-    Set the look of all static figures: once, at the top of a notebook.
+    Set the look of all static figures and tables: once, at the top of a notebook.
 
     Examples
     --------
@@ -36,6 +36,7 @@ def use_style():
         "svg.fonttype": "none",
     }
     sns.set_theme(style="whitegrid", palette=GROUPS, rc=look)
+    pd.set_option("display.max_colwidth", None)
 
 
 class Interactive:
@@ -394,6 +395,27 @@ def success_explorer(table):
     return lines.add_params(error).properties(width="container", height=260)
 
 
+def short(number):
+    """
+    A number in two or three digits, without an exponent where it is large.
+
+    Parameters
+    ----------
+    number : float
+        Any number.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> short(4518.35), short(0.0055876)
+    ('4,518', '0.0056')
+    """
+    return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.2g}"
+
+
 def ledger_table(ledger):
     """
     Claims with their rule and verdict as an HTML table.
@@ -414,7 +436,7 @@ def ledger_table(ledger):
         verdict, value = "-", ""
         if claim["verdict"]:
             verdict = f'<a href="../notebooks/{claim["chapter"]}.html">{claim["verdict"]}</a>'
-            value = f"{claim['value']:.3g} ({claim['low']:.3g} to {claim['high']:.3g})"
+            value = f"{short(claim['value'])} ({short(claim['low'])} to {short(claim['high'])})"
         cells = [name, claim["claim"], f"{rule}; {claim['population']}", verdict, value]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{title}</th>" for title in ("id", "claim", "rule", "verdict", "value (interval)"))
@@ -446,10 +468,14 @@ def register_table(register):
     def text(value):
         return "" if pd.isna(value) else value if isinstance(value, str) else f"{value:.6g}"
 
-    ends = zip(register["low"], register["high"], strict=True)
-    spread = ["" if pd.isna(low) else f" ({text(low)} to {text(high)})" for low, high in ends]
+    def spread(low, high):
+        if pd.isna(low) and pd.isna(high):
+            return ""
+        return f" ({'up' if pd.isna(low) else text(low)} to {'higher' if pd.isna(high) else text(high)})"
+
+    spreads = [spread(*ends) for ends in zip(register["low"], register["high"], strict=True)]
     units = register["unit"].replace({"1": "", "text": "", "date": ""})
-    values = [f"{text(v)}{s} {u}".strip() for v, s, u in zip(register["value"], spread, units, strict=True)]
+    values = [f"{text(v)}{s} {u}".strip() for v, s, u in zip(register["value"], spreads, units, strict=True)]
     named = register.assign(value=values, parameter=register["parameter"].str.replace("_", " "))
     named = named.rename(columns={"locator": "place", "retrieved": "read"})
     return named[["table", "item", "parameter", "value", "kind", "source", "place", "read", "note"]]

@@ -12,6 +12,8 @@ def serve_locally(app):
     """Put MathJax, the chart library and the data files where the built pages find them."""
     root = Path(app.srcdir)
     static = Path(app.outdir) / "_static"
+    # the redirecting first page names no icon, so a browser asks for the default one
+    shutil.copyfile(root / "book" / "_static" / "favicon.svg", Path(app.outdir) / "favicon.ico")
     shutil.rmtree(static / "data", ignore_errors=True)
     shutil.copytree(root / "data", static / "data", ignore=shutil.ignore_patterns("*.md"))
     for item in files("sphinx-mathjax-offline") or []:

@@ -30,7 +30,8 @@ def verdicts():
     ledger = uncertainty.verdicts(catalog.claims(), catalog.results())
     lines = ["| the essay says | verdict | value (interval) |", "|---|---|---|"]
     for row in ledger[ledger["verdict"] != ""].itertuples():
-        lines.append(f"| {row.claim} | **{row.verdict}** | {row.value:.2g} ({row.low:.2g} to {row.high:.2g}) |")
+        value, low, high = map(figures.short, (row.value, row.low, row.high))
+        lines.append(f"| {row.claim} | **{row.verdict}** | {value} ({low} to {high}) |")
     return "\n".join([BEGIN, *lines, END])
 
 
