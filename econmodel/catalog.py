@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -391,6 +392,122 @@ def series(table):
             row = own.index[0] + 2
             raise ValueError(f"{table}.csv, row {row}: {parameter} of {period} adds up to {own['value'].sum():.0%}")
     return frame.assign(kind=rows["kind"], source=rows["source"]).reset_index(drop=True)
+
+
+class Price(NamedTuple):
+    """Price of one GPU-hour over the clouds that quote it: median, range, number of quotes, and the oldest of them."""
+
+    value: float
+    low: float
+    high: float
+    quotes: int
+    oldest: str
+
+
+def prices():
+    """
+    Dated prices of a GPU-hour.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `cloud`, `accelerator` (as in `accelerators` where it is listed there), `instance`, `date`, `basis`
+        ("on_demand", "spot", "reservation", "commit_1y", "commit_3y"), `value` (median over regions), `low`, `high`
+        [USD per GPU-hour], `source`. Spot prices that were introductory or unmapped are left out of the data.
+
+    Raises
+    ------
+    ValueError
+        A spot or committed price above the price on demand of the same day.
+
+    Examples
+    --------
+    >>> dated = prices()
+    >>> dated[(dated.accelerator == "H100-SXM-80GB") & (dated.cloud == "azure")].date.unique().tolist()
+    ['2026-09-06', '2026-11-09']
+    """
+    wide = _wide("gpu_prices", ["cloud", "accelerator", "instance", "date"])
+    for basis in ("spot", "commit_1y", "commit_3y"):
+        _refuse("gpu_prices", basis, wide, wide[basis] > wide["on_demand"], f"{basis} above on_demand")
+    rows = _facts("gpu_prices")
+    frame = rows["item"].str.split(SEPARATOR, regex=False, expand=True)
+    frame.columns = ["cloud", "accelerator", "instance", "date"]
+    middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
+    return frame.assign(
+        basis=rows["parameter"], value=middle, low=rows["low"], high=rows["high"], source=rows["source"]
+    )
+
+
+def price(accelerator, *, on, basis, within_days=180):
+    """
+    Price of a GPU-hour on a day: the latest quote of every cloud and instance, not older than a limit.
+
+    Parameters
+    ----------
+    accelerator : str
+        Name as in `prices`.
+    on : str
+        ISO date.
+    basis : str
+        As in `prices`.
+    within_days : int
+        Oldest quote that still counts. [day]
+
+    Returns
+    -------
+    Price
+        Median over clouds of their median quote, range over all quotes. [USD per GPU-hour]
+
+    Raises
+    ------
+    KeyError
+        No such accelerator or basis; names the nearest ones.
+    ValueError
+        No quote in that time; names the dates that there are.
+
+    Examples
+    --------
+    >>> quoted = price("H100-SXM-80GB", on="2026-11-09", basis="on_demand")
+    >>> (quoted.low, quoted.high)
+    (2.69, 15.8304)
+    """
+    rows = prices()
+    for column, name in (("accelerator", accelerator), ("basis", basis)):
+        if not (rows[column] == name).any():
+            raise KeyError(_near(name, rows[column].unique()))
+        rows = rows[rows[column] == name]
+    rows = rows.assign(day=pd.to_datetime(rows["date"], format="ISO8601"))
+    age = (pd.Timestamp(on) - rows["day"]).dt.days
+    recent = rows[(age >= 0) & (age <= within_days)]
+    if recent.empty:
+        known = ", ".join(sorted(rows["date"].unique())[:: max(1, rows["date"].nunique() // 5)])
+        raise ValueError(f"on = {on} is not allowed: no quote within {within_days} days; there are {known}")
+    latest = recent.sort_values("day").groupby(["cloud", "instance"]).tail(1)
+    by_cloud = latest.groupby("cloud")["value"].median()
+    low, high = latest["low"].fillna(latest["value"]).min(), latest["high"].fillna(latest["value"]).max()
+    return Price(float(by_cloud.median()), float(low), float(high), len(latest), latest["date"].min())
+
+
+def price_series():
+    """
+    How fresh the prices are: one line per accelerator and basis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `accelerator`, `basis`, `quotes`, `first`, `last` (dates), `clouds`.
+
+    Examples
+    --------
+    >>> fresh = price_series().set_index(["accelerator", "basis"])
+    >>> fresh.loc[("H100-SXM-80GB", "on_demand"), "last"]
+    '2026-11-09'
+    """
+    grouped = prices().groupby(["accelerator", "basis"], sort=False)
+    table = grouped.agg(
+        quotes=("date", "size"), first=("date", "min"), last=("date", "max"), clouds=("cloud", "nunique")
+    )
+    return table.reset_index()
 
 
 CLAIM_COLUMNS = [

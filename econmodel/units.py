@@ -33,6 +33,10 @@ UNITS: dict[str, tuple[float, str]] = {
     "1e9 Gbit": (1.25e17, "B"),
     "USD/GB": (1e-9, "USD/B"),
     "session": (1.0, "session"),
+    "USD/h": (1 / 3600, "USD/s"),
+    "USD/kWh": (1 / 3.6e6, "USD/J"),
+    "kW": (1e3, "W"),
+    "USD/kW/month": (1e-3 / (365.25 / 12 * 86400), "USD/W/s"),
 }
 
 

@@ -115,6 +115,7 @@ def altered(tmp_path, monkeypatch):
         ("claims.csv", ",<,0.5,0.5", ",<,half,0.5", "claims", r"claims.csv, row \d+: lenient 'half' is not a number"),
         ("claims.csv", ",02_compound_error,model,", ",02_compound_error,hunch,", "claims", r"unknown kind 'hunch'"),
         ("hbm_market.csv", "revenue_share,57", "revenue_share,67", "series", r"hbm_market.csv, row \d+: revenue_share of 2025-Q3 adds up to 110%"),
+        ("gpu_prices.csv", ",spot,1.1572,1.102,1.2122", ",spot,4.1572,1.102,5", "prices", r"gpu_prices.csv, row \d+: .*spot above on_demand"),
         ("sources.csv", "tau2bench,", "swebench,", "sources", r"sources.csv, row \d+: source 'swebench' stands here twice"),
     ],
 )  # fmt: skip
@@ -143,6 +144,19 @@ def test_unknown_names_come_with_near_ones():
         catalog.fact("swebench", "MiniMax-M2", "mean_calls")
     with pytest.raises(KeyError, match="near: 02_compound_error"):
         catalog.results("02_compound_errors")
+
+
+def test_a_price_is_the_latest_quote_of_every_cloud():
+    """Azure and AWS quote 12.29 and 6.88 on the day; the specialists' quotes are a few weeks old."""
+    quoted = catalog.price("H100-SXM-80GB", on="2026-11-09", basis="on_demand", within_days=0)
+    assert (quoted.value, quoted.low, quoted.high, quoted.quotes) == (pytest.approx((12.29 + 6.88) / 2), 6.88, 12.29, 2)
+    wider = catalog.price("H100-SXM-80GB", on="2026-11-09", basis="on_demand")
+    assert wider.low == 2.69
+    assert wider.oldest >= "2026-05"
+    with pytest.raises(ValueError, match="on = 2001-01-01 is not allowed: no quote"):
+        catalog.price("H100-SXM-80GB", on="2001-01-01", basis="spot")
+    with pytest.raises(KeyError, match="near: H100-SXM-80GB"):
+        catalog.price("H100-SXM", on="2026-11-09", basis="spot")
 
 
 def test_what_is_handed_out_can_be_changed_without_harm():
