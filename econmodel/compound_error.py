@@ -560,7 +560,7 @@ def checkpoint_steps(step_error, *, check_steps):
     check = non_negative(check_steps, "check_steps")
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         per_hazard = check / -np.log1p(-probability(step_error, "step_error"))
-        best = 2 * per_hazard / (check + np.sqrt(check**2 + 4 * per_hazard))
+        best = per_hazard / (check / 2 + np.sqrt(check**2 / 4 + per_hazard))
     best = np.where(np.isinf(per_hazard), np.inf, best)
     return np.where(check == 0, 0.0, best)[()]
 
