@@ -11,7 +11,17 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from econmodel.parts import Accelerator, Attention, Llm, Mlp, Recurrent, count_params, kv_bytes_per_token, state_bytes
+from econmodel.parts import (
+    Accelerator,
+    Attention,
+    Llm,
+    Mlp,
+    Recurrent,
+    Tier,
+    count_params,
+    kv_bytes_per_token,
+    state_bytes,
+)
 from econmodel.units import UNITS, to_si
 
 _PACKAGED = Path(__file__).parent / "data"
@@ -634,7 +644,8 @@ def _by_item(table):
     """Facts of a table by item and parameter, numbers in SI."""
     items: dict[str, dict] = {}
     for row in _facts(table).itertuples():
-        value = row.value if row.unit in WORDS else float(to_si(row.value, row.unit))
+        number = (row.low + row.high) / 2 if pd.isna(row.value) else row.value
+        value = row.value if row.unit in WORDS else float(to_si(number, row.unit))
         items.setdefault(row.item, {})[row.parameter] = value
     return items
 
@@ -867,3 +878,85 @@ def llm(name):
     if name not in built:
         raise KeyError(_near(name, built))
     return built[name][0]
+
+
+#: Field of `parts.Tier` -> parameters of `memory_tiers.csv` that give it, measured before nominal.
+_TIER_FIELDS = {
+    "capacity_bytes": (
+        "capacity_per_cpu",
+        "pool_size",
+        "fabric_memory",
+        "capacity_per_controller",
+        "capacity_per_stack",
+    ),
+    "bandwidth_bytes_per_s": (
+        "measured_h2d",
+        "measured_read_of_grace_memory_one_gpu",
+        "bandwidth",
+        "aggregate_bandwidth",
+        "fabric_bandwidth",
+        "stream_triad_floor_per_cpu_480_gb_part",
+        "bandwidth_per_cpu",
+        "bandwidth_per_socket",
+        "measured_8x400_gb_s_roce",
+        "unidirectional",
+        "seq_read_per_drive",
+        "card_bandwidth",
+        "max_bandwidth_per_stack",
+    ),
+    "latency_s": ("load_latency", "read_latency"),
+}
+
+
+def tiers():
+    """
+    Memories and links where a cache can wait or move: the best known number of each, measured before nominal.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `tier` and the fields of `parts.Tier` in SI (nan where nothing is known). A link has a bandwidth and
+        no capacity. HBM's latency was measured by nobody that we found. All values: `facts("memory_tiers")`.
+
+    Examples
+    --------
+    >>> links = tiers().set_index("tier")
+    >>> float(links.bandwidth_bytes_per_s["PCIe 5.0 x16 host-to-GPU"])
+    55430000000.0
+    """
+    lines = []
+    for name, known in _by_item("memory_tiers").items():
+        fields = {field: next((known[p] for p in order if p in known), None) for field, order in _TIER_FIELDS.items()}
+        lines.append({"tier": name, **fields})
+    frame = pd.DataFrame(lines).dropna(subset=list(_TIER_FIELDS), how="all")
+    return frame.astype(dict.fromkeys(_TIER_FIELDS, float)).reset_index(drop=True)
+
+
+def tier(name):
+    """
+    One memory or link as a part, to use or to alter with `dataclasses.replace`.
+
+    Parameters
+    ----------
+    name : str
+        One of `tiers`.
+
+    Returns
+    -------
+    econmodel.parts.Tier
+        Its facts in SI; None where nothing is known.
+
+    Raises
+    ------
+    KeyError
+        Unknown name; gives the nearest ones.
+
+    Examples
+    --------
+    >>> tier("PCIe 5.0 x16").bandwidth_bytes_per_s
+    63000000000.0
+    """
+    frame = tiers().set_index("tier")
+    if name not in frame.index:
+        raise KeyError(_near(name, frame.index))
+    return Tier(name=name, **{field: float(number) for field, number in frame.loc[name].dropna().items()})

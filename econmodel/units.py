@@ -37,6 +37,11 @@ UNITS: dict[str, tuple[float, str]] = {
     "USD/kWh": (1 / 3.6e6, "USD/J"),
     "kW": (1e3, "W"),
     "USD/kW/month": (1e-3 / (365.25 / 12 * 86400), "USD/W/s"),
+    "ns": (1e-9, "s"),
+    "us": (1e-6, "s"),
+    "TB": (1e12, "B"),
+    "GT/s": (1e9, "transfer/s"),
+    "pJ/bit": (8e-12, "J/B"),
 }
 
 

@@ -159,6 +159,20 @@ def test_a_price_is_the_latest_quote_of_every_cloud():
         catalog.price("H100-SXM", on="2026-11-09", basis="spot")
 
 
+def test_measured_links_come_before_nominal_ones():
+    links = catalog.tiers().set_index("tier")["bandwidth_bytes_per_s"]
+    assert (
+        links["PCIe 5.0 x16 host-to-GPU"]
+        < links["PCIe 5.0 x16"]
+        < links["NVLink-C2C (Grace-Blackwell)"]
+        < links["HBM3e"]
+    )
+    assert catalog.tier("NVMe").latency_s == pytest.approx(17.5e-6)
+    assert catalog.tier("PCIe 5.0 x16").capacity_bytes is None
+    with pytest.raises(KeyError, match=r"near: .*PCIe 5.0 x16"):
+        catalog.tier("PCIe 5 x16")
+
+
 def test_what_is_handed_out_can_be_changed_without_harm():
     rows = catalog.facts("swebench")
     rows["value"] = 0
