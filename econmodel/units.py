@@ -42,6 +42,9 @@ UNITS: dict[str, tuple[float, str]] = {
     "TB": (1e12, "B"),
     "GT/s": (1e9, "transfer/s"),
     "pJ/bit": (8e-12, "J/B"),
+    "request": (1.0, "request"),
+    "turn": (1.0, "turn"),
+    "event": (1.0, "event"),
 }
 
 
