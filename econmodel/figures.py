@@ -477,13 +477,13 @@ def register_table(register):
     units = register["unit"].replace({"1": "", "text": "", "date": ""})
     values = [f"{text(v)}{s} {u}".strip() for v, s, u in zip(register["value"], spreads, units, strict=True)]
     named = register.assign(value=values, parameter=register["parameter"].str.replace("_", " "))
-    named = named.rename(columns={"locator": "place", "retrieved": "read"})
-    return named[["table", "item", "parameter", "value", "kind", "source", "place", "read", "note"]]
+    named = named.assign(source=register["source"] + ": " + register["locator"]).rename(columns={"retrieved": "read"})
+    return named[["table", "item", "parameter", "value", "kind", "note", "source", "read"]]
 
 
 def searchable(table):
     """
-    A table that can be searched, sorted and paged in the reader's browser, without a server.
+    A table that can be searched, filtered by column, sorted and paged in the reader's browser, without a server.
 
     Parameters
     ----------
@@ -497,7 +497,14 @@ def searchable(table):
     from IPython.display import HTML
     from itables import to_html_datatable
 
-    looks = dict(showIndex=False, maxBytes=0, lengthMenu=[10, 25, 100], classes="display compact", autoWidth=False)
+    looks = dict(
+        showIndex=False,
+        column_filters="header",
+        maxBytes=0,
+        lengthMenu=[10, 25, 100],
+        classes="display compact",
+        autoWidth=False,
+    )
     return HTML(to_html_datatable(table, **looks))
 
 
