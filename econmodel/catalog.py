@@ -520,6 +520,33 @@ def price_series():
     return table.reset_index()
 
 
+def token_prices():
+    """
+    Dated list prices of tokens. Three lists repeat each other, so a line is not an observation of its own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `seller`, `model`, `date` (valid from, or seen on), `list`, `input`, `cached_input`, `cache_write`,
+        `output` [USD per million tokens], nan where not sold.
+
+    Raises
+    ------
+    ValueError
+        An output that is free, or a cached input dearer than the input.
+
+    Examples
+    --------
+    >>> dated = token_prices()
+    >>> dated.loc[(dated.model == "gpt-4o") & (dated.date == "2026-08-05"), ["input", "output"]].to_numpy().tolist()
+    [[2.5, 10.0]]
+    """
+    frame = _wide("token_prices", ["seller", "model", "date", "list"])
+    _refuse("token_prices", "output", frame, frame["output"] <= 0, "output is free")
+    _refuse("token_prices", "cached_input", frame, frame["cached_input"] > frame["input"], "cached_input above input")
+    return frame
+
+
 CLAIM_COLUMNS = [
     "id", "part", "chapter", "kind", "claim", "statistic", "population", "relation", "lenient", "strict",
 ]  # fmt: skip

@@ -45,6 +45,7 @@ UNITS: dict[str, tuple[float, str]] = {
     "request": (1.0, "request"),
     "turn": (1.0, "turn"),
     "event": (1.0, "event"),
+    "USD/1e6 token": (1e-6, "USD/token"),
 }
 
 

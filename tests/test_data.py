@@ -116,6 +116,8 @@ def altered(tmp_path, monkeypatch):
         ("claims.csv", ",02_compound_error,model,", ",02_compound_error,hunch,", "claims", r"unknown kind 'hunch'"),
         ("hbm_market.csv", "revenue_share,57", "revenue_share,67", "series", r"hbm_market.csv, row \d+: revenue_share of 2025-Q3 adds up to 110%"),
         ("gpu_prices.csv", ",spot,1.1572,1.102,1.2122", ",spot,4.1572,1.102,5", "prices", r"gpu_prices.csv, row \d+: .*spot above on_demand"),
+        ("token_prices.csv", "2026-08-05 | simonw,output,150", "2026-08-05 | simonw,output,0", "token_prices", r"token_prices.csv, row \d+: .*output is free"),
+        ("token_prices.csv", "simonw,cached_input,37.5", "simonw,cached_input,97.5", "token_prices", r"token_prices.csv, row \d+: .*cached_input above input"),
         ("sources.csv", "tau2bench,", "swebench,", "sources", r"sources.csv, row \d+: source 'swebench' stands here twice"),
     ],
 )  # fmt: skip
