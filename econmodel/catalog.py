@@ -404,6 +404,127 @@ def series(table):
     return frame.assign(kind=rows["kind"], source=rows["source"]).reset_index(drop=True)
 
 
+def measured_series():
+    """
+    Names of the bulk series of measurements: wide tables whose columns `columns` of the data explain.
+
+    Examples
+    --------
+    >>> "inference_throughput" in measured_series()
+    True
+    """
+    return sorted(path.stem for path in (DATA / "series").glob("*.csv") if path.stem != "columns")
+
+
+@cache
+def _columns():
+    rows = _Rows(DATA / "series" / "columns.csv", ["column", "role", "unit", "least", "most", "meaning"])
+    rows.require(~rows.frame.duplicated("column"), "column {column!r} stands here twice")
+    rows.require(rows.frame["role"].isin(["given", "measured"]), "unknown role {role!r}; one of given, measured")
+    rows.require(rows.frame["unit"].isin([*UNITS, *WORDS]), "unknown unit {unit!r}")
+    rows.require(rows.frame["meaning"] != "", "no meaning for {column!r}")
+    for end in ("least", "most"):
+        rows.frame[end] = rows.frame[end].map(_number)
+    words = rows.frame["unit"].isin(WORDS)
+    rows.require(words | (rows.frame["least"] < rows.frame["most"]), "no range from least to most for {column!r}")
+    return rows.frame.set_index("column")
+
+
+def series_columns():
+    """
+    What the columns of the measured series mean.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index `column`; columns `role` ("given": the set-up, "measured": the outcome), `unit` (as stored; handed out
+        in SI), `least` and `most` (outside of them a value is a slip), `meaning`.
+
+    Examples
+    --------
+    >>> series_columns().loc["time_per_output_token", ["role", "unit"]].tolist()
+    ['measured', 'ms']
+    """
+    return _columns().copy()
+
+
+@cache
+def _measurements(table):
+    if table not in measured_series():
+        raise KeyError(_near(table, measured_series()))
+    path, known = DATA / "series" / f"{table}.csv", _columns()
+    header = pd.read_csv(path, nrows=0).columns
+    for column in header.difference(known.index):
+        raise ValueError(f"{path.name}, row 1: {column!r} is not in columns.csv")
+    rows = _Rows(path, header)
+    about = known.loc[header]
+    outcomes = list(about.index[about["role"] == "measured"])
+    rows.require(rows.frame["source"].isin(sources().index), "source {source!r} is not in sources.csv")
+    rows.require(rows.frame["locator"].str.strip() != "", "no locator")
+    rows.require((rows.frame[outcomes] != "").any(axis=1), "nothing measured")
+    rows.require(~rows.frame.duplicated(), "the same row stands here twice")
+    frame = rows.frame.copy()
+    for name, column in about.iterrows():
+        if column["unit"] == "date":
+            rows.require((frame[name] == "") | frame[name].map(_is_date), f"{name} {{{name}!r}} is not a date")
+        if column["unit"] in WORDS:
+            continue
+        number = frame[name].map(_number)
+        rows.require((frame[name] == "") | np.isfinite(number), f"{name} {{{name}!r}} is not a number")
+        inside = number.isna() | number.between(column["least"], column["most"])
+        rows.require(inside, f"{name} {{{name}}} {column['unit']} lies outside {column['least']} to {column['most']}")
+        frame[name] = to_si(number.to_numpy(), column["unit"])
+    _one_measurement_once(rows, frame, outcomes)
+    return frame
+
+
+def _one_measurement_once(rows, frame, outcomes):
+    """Refuse what upstream lists get wrong: one run under two names, a width that is none, rates at odds with times."""
+    if len(outcomes) > 1:
+        names = frame.columns.intersection(["model", "published_as", "submitter", "system", "upstream_row", "locator"])
+        same = frame.drop(columns=names).duplicated() & frame[outcomes].notna().all(axis=1)
+        rows.require(~same, "set-up and outcome equal an earlier row: one run under two names")
+    if "mode" in frame:
+        rows.require(~((frame["mode"] == "agg") & (frame["tp"] > 8)), "tp {tp} of one node: no tensor-parallel width")
+    if {"batch", "output_rate", "p50_time_per_output_token"} <= set(frame):
+        time = frame["p50_time_to_first_token"] + (frame["output_tokens"] - 1) * frame["p50_time_per_output_token"]
+        ratio = frame["output_rate"] * time / (frame["batch"] * frame["output_tokens"])
+        rows.require(ratio.between(0.7, 1.3), "output_rate {output_rate} is over 30 % off what its latencies give")
+
+
+def measurements(table):
+    """
+    One series of measurements, every value in SI.
+
+    Parameters
+    ----------
+    table : str
+        One of `measured_series`, such as "inference_throughput" or "training_mosaic".
+
+    Returns
+    -------
+    pandas.DataFrame
+        One run a line; what its columns mean, and in which unit they are stored: `series_columns`. Numbers are nan,
+        and words empty, where the source gives nothing.
+
+    Raises
+    ------
+    KeyError
+        Unknown table; names the nearest ones.
+    ValueError
+        Names file, row and reason: a column that nothing explains, a source that is not known, nothing measured, a
+        number outside its range, a row that stands there twice, one run under two names, a tensor-parallel width
+        over the node, a rate that its own time per token contradicts.
+
+    Examples
+    --------
+    >>> rows = measurements("batch_latency")
+    >>> [float(rows.latency[rows.batch == n].min()) for n in (1, 128)]
+    [17.236, 46.484]
+    """
+    return _measurements(table).copy()
+
+
 class Price(NamedTuple):
     """Price of one GPU-hour over the clouds that quote it: median, range, number of quotes, and the oldest of them."""
 

@@ -46,6 +46,8 @@ UNITS: dict[str, tuple[float, str]] = {
     "turn": (1.0, "turn"),
     "event": (1.0, "event"),
     "USD/1e6 token": (1e-6, "USD/token"),
+    "token/s": (1.0, "token/s"),
+    "request/s": (1.0, "request/s"),
 }
 
 
