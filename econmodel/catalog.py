@@ -697,8 +697,8 @@ def token_prices():
     Returns
     -------
     pandas.DataFrame
-        Columns `seller`, `model`, `date` (valid from or until, or seen on: the note says which), `list`, `input`, `cached_input`, `cache_write`,
-        `output` [USD per million tokens], nan where not sold.
+        Columns `seller`, `model`, `date` (valid from or until, or seen on: the note says which), `list`, `input`,
+        `cached_input`, `cache_write`, `output` [USD per million tokens], nan where not sold.
 
     Raises
     ------
