@@ -6,6 +6,7 @@ import numpy as np
 from scipy import optimize
 
 from econmodel import compound_error as ce
+from econmodel import memory_tiers as mt
 
 
 def best(function, number=3):
@@ -38,3 +39,12 @@ def test_fitting_many_bootstraps_at_once_beats_a_loop_over_a_general_optimizer(b
 
     ratio = best(loop, 1) / best(lambda: ce.fit_survival(length, won, runs, law="weibull"))
     assert ratio > 10, f"only {ratio:.0f} times faster"
+
+
+def test_hit_curves_of_a_million_references_take_a_third_of_a_second_at_most(benchmark):
+    rng = np.random.default_rng(2)
+    for ids in (rng.zipf(1.2, 1_000_000), rng.integers(0, 1_000_000, 1_000_000), rng.integers(0, 10_000, 1_000_000)):
+        mt.lru_hit_curve(ids[:10])
+        seconds = best(lambda ids=ids: mt.lru_hit_curve(ids))
+        assert seconds <= 0.3, f"{seconds:.2f} s"
+    benchmark.pedantic(mt.lru_hit_curve, (ids,), rounds=3)
