@@ -46,6 +46,7 @@ UNITS: dict[str, tuple[float, str]] = {
     "turn": (1.0, "turn"),
     "event": (1.0, "event"),
     "USD/1e6 token": (1e-6, "USD/token"),
+    "token/s": (1.0, "token/s"),
 }
 
 
@@ -83,6 +84,11 @@ def to_si(value, unit):
 
 
 def _checked(value, name, ok, allowed):
+    if isinstance(value, (int, float)):  # scalars are checked in a microsecond
+        array = np.float64(value)
+        good = ok(array)
+        if good:
+            return array
     array = np.asarray(value, dtype=float)
     good = ok(array)
     if not np.all(good):
