@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaincinv, ndtr
+from scipy.special import gammaincinv, ndtr, ndtri
 
 from econmodel.units import count, non_negative, positive, probability
 
@@ -408,7 +408,8 @@ def quantile(law, probabilities):
     Parameters
     ----------
     law : Quantiles
-        The distribution. Between its levels :math:`\ln(1 + x)` is linear in the probability; beyond the last one,
+        The distribution. Between its levels :math:`\ln(1 + x)` is linear in the normal score of the probability, so
+        that it is lognormal there; the extremes hold a probability of 1e-4 each. Beyond the last level,
         :math:`x = x_k ((1 - p_k) / (1 - p))^{1/\text{tail}}`; below the first one, the first value.
     probabilities : array_like
         Probabilities; uniform draws give draws of the distribution. [1]
@@ -425,7 +426,8 @@ def quantile(law, probabilities):
     [0.3, 13.6, 136.0]
     """
     u = probability(probabilities, "probabilities")
-    body = np.expm1(np.interp(u, law.levels, np.log1p(law.values)))
+    score, scores = (ndtri(np.clip(p, 1e-4, 1 - 1e-4)) for p in (u, law.levels))
+    body = np.expm1(np.interp(score, scores, np.log1p(law.values)))
     last = law.levels[-1]
     if last == 1 or np.isinf(law.tail):
         return body

@@ -161,6 +161,8 @@ def read_log(path, *, columns, time_unit=1.0, clock="log", chunk_rows=100_000):
         )
     last, zone = None, None
     for lines, raw in _READERS[path.suffix](path, list(columns.values()), chunk_rows):
+        if raw.empty:
+            continue
         chunk = raw[list(columns.values())].set_axis(list(columns), axis=1).set_index(lines)
 
         def refuse(bad, reason, chunk=chunk):
@@ -182,8 +184,8 @@ def read_log(path, *, columns, time_unit=1.0, clock="log", chunk_rows=100_000):
             chunk["time_s"] = times * positive(time_unit, "time_unit")
         for name in set(_NUMBERS) & set(columns):
             number = pd.to_numeric(chunk[name], errors="coerce")
-            needed = name in _NEEDED
-            refuse((number.isna() & (needed | chunk[name].notna())), f"{name} {{{name}!r}} is not a number")
+            refuse(number.isna() & chunk[name].notna(), f"{name} {{{name}!r}} is not a number")
+            refuse(number.isna() & (name in _NEEDED), f"{name} is missing")
             refuse((number < 0) & (name != "time_s"), f"{name} {{{name}}} is negative")
             chunk[name] = number
         # sub-agents run beside their session, on clocks of their own
@@ -380,6 +382,7 @@ def _agent_calls(folder):
     calls = _log(folder, "weka_claude_code").reset_index(drop=True)
     calls["new_tokens"] = calls["input_tokens"] - calls["cached_tokens"]
     calls["wait_s"] = calls["wait_s"].fillna(0)
+    calls["timed"] = calls["service_s"].notna()
     typical = calls.groupby("trigger")["service_s"].transform("median")
     calls["service_s"] = calls["service_s"].fillna(typical)
     calls["by_person"] = calls["trigger"] == "user"
@@ -498,7 +501,7 @@ def trace_quantiles(folder):
     calls = _agent_calls(folder)
     for name in ("input_tokens", "output_tokens", "new_tokens"):
         fields["weka_claude_code", name] = calls[name]
-    tool = (calls["trigger"] == "tool") & calls["service_s"].notna()
+    tool = (calls["trigger"] == "tool") & calls["timed"]
     fields["weka_claude_code", "tool_wait_s"] = calls.loc[tool, "wait_s"]
     fields["weka_claude_code", "model_s"] = calls.loc[tool, "service_s"]
     main = calls[(calls["subagent"] == 0) & calls["session"].duplicated()]
@@ -538,8 +541,8 @@ def _quantiles(values, levels=LEVELS):
     return Quantiles(levels=tuple(levels), values=tuple(np.maximum.accumulate(np.quantile(values, levels))))
 
 
-def _fit_kind(name, calls, *, share, block):
-    """One kind of session, without the maps of its population."""
+def _fit_kind(name, calls, *, block, common):
+    """One kind of session; `common` is what holds for its whole population."""
     grouped = calls.groupby("session")
     table = grouped["input_tokens"].agg(calls="size", peak="max", start="first")
     table["start"] /= table["peak"]
@@ -559,7 +562,7 @@ def _fit_kind(name, calls, *, share, block):
     person = later["by_person"]
     return SessionLaw(
         name=name,
-        share=share,
+        share=len(table) / common["sessions"],
         calls=_quantiles(table["calls"]),
         peak=_quantiles(table["peak"]),
         start=_quantiles(table["start"]),
@@ -570,9 +573,7 @@ def _fit_kind(name, calls, *, share, block):
         by_person=float(person.mean()) if len(later) else 1.0,
         broken_by_tool=float(broken[~person].mean()) if (~person).any() else 0.0,
         broken_by_person=float(broken[person].mean()) if person.any() else 0.0,
-        output=_quantiles(calls["output_tokens"]),
-        tool_wait=_quantiles(later["wait_s"][~person] if (~person).any() else [0.0]),
-        person_wait=_quantiles(later["wait_s"][person] if person.any() else [0.0]),
+        **{name: common[name] for name in ("output", "tool_wait", "person_wait")},
     )
 
 
@@ -595,12 +596,17 @@ def fit_session_laws(calls, groups, *, block):
     list of SessionLaw
         One per kind; two maps, the same for all, bring contexts and new tokens to the recorded quantiles.
     """
-    total = calls["session"].nunique()
-    laws = []
-    for name, own in calls.groupby(groups, sort=False):
-        laws.append(_fit_kind(str(name), own, share=own["session"].nunique() / total, block=block))
-    fine = np.concatenate([LEVELS[:6], np.arange(6, 95) / 100, LEVELS[-6:]])
     later = calls["session"].duplicated()
+    tool = later & ~calls["by_person"]
+    common = {
+        "sessions": calls["session"].nunique(),
+        "output": _quantiles(calls["output_tokens"]),
+        "tool_wait": _quantiles(calls.loc[tool, "wait_s"] if tool.any() else [0.0]),
+        "person_wait": _quantiles(calls.loc[later & calls["by_person"], "wait_s"]),
+    }
+    kinds = calls.groupby(groups, sort=False)
+    laws = [_fit_kind(str(name), own, block=block, common=common) for name, own in kinds]
+    fine = np.unique([*LEVELS, *np.arange(6, 95) / 100, *np.arange(380, 400) / 400])
     recorded = {"context_map": calls["input_tokens"], "new_map": calls["new_tokens"][later]}
     for name, target in recorded.items():
         drawn = sample_sessions(laws, 20_000, rng=np.random.default_rng(1))
