@@ -486,7 +486,7 @@ LEVELS = (0, 0.001, 0.005, 0.01, 0.02, 0.05, *np.arange(2, 19) / 20, 0.95, 0.98,
 
 def trace_quantiles(folder):
     """
-    Quantiles of tokens, gaps and waits in the raw logs.
+    Quantiles of tokens, gaps and waits in the raw logs, and in the chains of calls that the session laws imitate.
 
     Returns
     -------
@@ -504,9 +504,12 @@ def trace_quantiles(folder):
     tool = (calls["trigger"] == "tool") & calls["timed"]
     fields["weka_claude_code", "tool_wait_s"] = calls.loc[tool, "wait_s"]
     fields["weka_claude_code", "model_s"] = calls.loc[tool, "service_s"]
-    main = calls[(calls["subagent"] == 0) & calls["session"].duplicated()]
-    fields["weka_claude_code", "person_wait_s"] = main.loc[main["by_person"], "wait_s"]
-    rows = [(*key, len(x), x.mean(), *np.quantile(x, LEVELS)) for key, x in fields.items()]
+    for series, chain in (("weka_main_chain", calls[calls["subagent"] == 0]), ("mooncake_chats", _chat_calls(folder))):
+        fields |= {(series, name): chain[name] for name in ("input_tokens", "new_tokens", "output_tokens")}
+        later, person = chain["session"].duplicated(), chain["by_person"]
+        fields[series, "tool_wait_s"] = chain.loc[later & ~person, "wait_s"]
+        fields[series, "person_wait_s"] = chain.loc[later & person, "wait_s"]
+    rows = [(*key, len(x), x.mean(), *np.quantile(x, LEVELS)) for key, x in fields.items() if len(x)]
     return pd.DataFrame(rows, columns=["series", "field", "n", "mean", *(f"p{100 * p:g}" for p in LEVELS)])
 
 

@@ -291,36 +291,19 @@ def test_drawn_sessions_are_consistent_call_by_call(population):
     np.testing.assert_array_equal(calls[["input_tokens", "cached_tokens"]] % 1, 0)
 
 
-def test_drawn_agent_calls_match_recorded_quantiles_from_p10_to_p99():
-    calls = pd.DataFrame(
-        dm.sample_sessions(catalog.session_laws("agent"), 20_000, rng=np.random.default_rng(11))._asdict()
-    )
-    calls["new_tokens"] = calls["input_tokens"] - calls["cached_tokens"]
+def test_drawn_calls_match_recorded_quantiles_from_p10_to_p99(population):
+    name, calls = population
+    calls = calls.assign(new_tokens=calls["input_tokens"] - calls["cached_tokens"])
     later = calls["session"].duplicated()
-    drawn = {
-        "input_tokens": calls["input_tokens"],
-        "output_tokens": calls["output_tokens"],
-        "new_tokens": calls["new_tokens"],
-        "tool_wait_s": calls.loc[later & ~calls["by_person"], "wait_s"],
-        "person_wait_s": calls.loc[later & calls["by_person"], "wait_s"],
-    }
-    table = catalog.derived("trace_quantiles").query("series == 'weka_claude_code'").set_index("field")
+    drawn = {field: calls[field] for field in ("input_tokens", "output_tokens", "new_tokens")}
+    drawn["tool_wait_s"] = calls.loc[later & ~calls["by_person"], "wait_s"]
+    drawn["person_wait_s"] = calls.loc[later & calls["by_person"], "wait_s"]
+    series = {"agent": "weka_main_chain", "chat": "mooncake_chats"}[name]
+    table = catalog.derived("trace_quantiles").query("series == @series").set_index("field")
     levels = [p for p in table.columns if p[0] == "p" and 10 <= float(p[1:]) <= 99]
-    for field, values in drawn.items():
-        off = np.quantile(values, [float(p[1:]) / 100 for p in levels]) / table.loc[field, levels].astype(float) - 1
-        assert off.abs().max() < 0.1, f"{field}: {off.abs().idxmax()} is off by {off[off.abs().idxmax()]:+.0%}"
-
-
-def test_drawn_chats_match_recorded_quantiles_from_p10_to_p99():
-    calls = pd.DataFrame(
-        dm.sample_sessions(catalog.session_laws("chat"), 40_000, rng=np.random.default_rng(12))._asdict()
-    )
-    table = catalog.derived("trace_quantiles").query("series == 'mooncake_conversation'").set_index("field")
-    levels = [p for p in table.columns if p[0] == "p" and 10 <= float(p[1:]) <= 99]
-    for field in ("input_tokens", "output_tokens"):
-        off = (
-            np.quantile(calls[field], [float(p[1:]) / 100 for p in levels]) / table.loc[field, levels].astype(float) - 1
-        )
+    assert len(table) == {"agent": 5, "chat": 4}[name]
+    for field, known in table[levels].astype(float).iterrows():
+        off = np.quantile(drawn[field], [float(p[1:]) / 100 for p in levels]) / known - 1
         assert off.abs().max() < 0.1, f"{field}: {off.abs().idxmax()} is off by {off[off.abs().idxmax()]:+.0%}"
 
 
