@@ -480,12 +480,12 @@ class SessionLaw:
         Kind of session.
     share : float
         Share of the sessions of its population. [1]
-    calls, peak, start : Quantiles
-        Calls; largest context [token]; first input as a share of it.
+    calls, start, rise : Quantiles
+        Calls; first input, and what the largest one adds to it [token].
     correlation : tuple
         Normal-score correlations of these three, as a 3 x 3 matrix. [1]
     progress : tuple of float
-        How far the context has grown from start to peak, at equal steps of the session. [1]
+        How far the context has grown from start to largest, at equal steps of the session. [1]
     growth : Quantiles
         Growth by a call over the mean of its session. [1]
     lost : Quantiles
@@ -501,8 +501,8 @@ class SessionLaw:
     name: str
     share: float
     calls: Quantiles
-    peak: Quantiles
     start: Quantiles
+    rise: Quantiles
     correlation: tuple
     progress: tuple[float, ...]
     growth: Quantiles
@@ -558,7 +558,7 @@ def sample_sessions(laws, n_sessions, *, rng):
 
     Notes
     -----
-    Calls, start and peak of a session come from their quantiles through a Gaussian copula. The context then grows
+    Calls, start and rise of a session come from their quantiles through a Gaussian copula. The context then grows
     along the recorded progress by random steps, some of them large; a broken prefix is computed anew. Two monotone
     maps bring contexts and new tokens of single calls to their recorded quantiles. A session is never compacted:
     what compaction takes away is netted against growth.
@@ -576,8 +576,7 @@ def sample_sessions(laws, n_sessions, *, rng):
 def _sample_kind(law, n_sessions, rng):
     u = ndtr(rng.multivariate_normal(np.zeros(3), law.correlation, n_sessions)).T
     calls = np.maximum(np.rint(quantile(law.calls, u[0])), 1).astype(int)
-    peak = quantile(law.peak, u[1])
-    start = peak * np.minimum(quantile(law.start, u[2]), 1)
+    start, rise = quantile(law.start, u[1]), quantile(law.rise, u[2])
     session = np.repeat(np.arange(n_sessions), calls)
     n, first = session.size, np.cumsum(calls) - calls
     place = (np.arange(n) - first[session]) / np.maximum(calls - 1, 1)[session]
@@ -588,7 +587,7 @@ def _sample_kind(law, n_sessions, rng):
     grown = np.cumsum(step)
     grown -= grown[first][session]
     total = np.maximum(grown[first + calls - 1], np.finfo(float).tiny)
-    context = start[session] + ((peak - start) * law.progress[-1] / total)[session] * grown
+    context = start[session] + (rise * law.progress[-1] / total)[session] * grown
     context = np.rint(np.interp(context, *law.context_map))
     before = np.concatenate([[0], context[:-1]])
     before[first] = 0

@@ -547,8 +547,8 @@ def _quantiles(values, levels=LEVELS):
 def _fit_kind(name, calls, *, block, common):
     """One kind of session; `common` is what holds for its whole population."""
     grouped = calls.groupby("session")
-    table = grouped["input_tokens"].agg(calls="size", peak="max", start="first")
-    table["start"] /= table["peak"]
+    table = grouped["input_tokens"].agg(calls="size", start="first", rise="max")
+    table["rise"] -= table["start"]
     scores = ndtri((table.rank() - 0.5) / len(table))
     correlation = np.where(np.eye(3) == 1, 1, scores.corr().fillna(0))
     place = grouped.cumcount() / (grouped["input_tokens"].transform("size") - 1).clip(lower=1)
@@ -567,8 +567,8 @@ def _fit_kind(name, calls, *, block, common):
         name=name,
         share=len(table) / common["sessions"],
         calls=_quantiles(table["calls"]),
-        peak=_quantiles(table["peak"]),
         start=_quantiles(table["start"]),
+        rise=_quantiles(table["rise"]),
         correlation=tuple(map(tuple, correlation)),
         progress=tuple(progress),
         growth=_quantiles(relative.dropna() if len(later) else [1.0]),
