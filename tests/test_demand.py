@@ -272,14 +272,15 @@ def test_the_tail_of_tool_time_predicts_the_published_share_of_long_calls():
     assert 100 * time[long].sum() / time.sum() == pytest.approx(published["tool_calls_over_60s_share_of_time"], abs=6)
 
 
-@pytest.fixture(scope="module", params=["agent", "chat"])
+@pytest.fixture(scope="module", params=[("agent", 20_000), ("chat", 100_000)], ids=["agent", "chat"])
 def population(request):
-    calls = dm.sample_sessions(catalog.session_laws(request.param), 20_000, rng=np.random.default_rng(11))
-    return request.param, pd.DataFrame(calls._asdict())
+    name, n = request.param
+    calls = dm.sample_sessions(catalog.session_laws(name), n, rng=np.random.default_rng(11))
+    return name, pd.DataFrame(calls._asdict())
 
 
 def test_drawn_sessions_are_consistent_call_by_call(population):
-    _, calls = population
+    name, calls = population
     assert (calls[["input_tokens", "cached_tokens", "output_tokens", "wait_s"]] >= 0).all(axis=None)
     assert (calls["cached_tokens"] <= calls["input_tokens"]).all()
     first = ~calls["session"].duplicated()
@@ -287,7 +288,7 @@ def test_drawn_sessions_are_consistent_call_by_call(population):
     before = calls["input_tokens"].shift()
     assert (calls["cached_tokens"] <= before)[~first].all()
     assert (np.diff(calls["session"]) >= 0).all()
-    assert calls["session"].nunique() == 20_000
+    assert calls["session"].nunique() == {"agent": 20_000, "chat": 100_000}[name]
     np.testing.assert_array_equal(calls[["input_tokens", "cached_tokens"]] % 1, 0)
 
 
