@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from econmodel import catalog
 from econmodel import memory_tiers as mt
 
 SHARED = Path(__file__).parents[2] / "shared"
 MOONCAKE = SHARED / "traces" / "mooncake_conversation_trace.jsonl"
-AGENTS = SHARED / "traces" / "weka_agent_requests_odd.csv"
 CURVES = SHARED / "facts" / "trace_kv_lru_curves.csv"
 
 PRICE = 2.5 / 3600
@@ -303,3 +303,18 @@ def test_the_conversation_trace_gives_the_known_curve():
     known = pd.read_csv(CURVES).query("trace == 'mooncake_conversation'")
     room = np.minimum(known["capacity_tokens"] // 512, curve.size - 1).astype(int)
     np.testing.assert_allclose(curve[room], known["lru_hit_frac"], atol=1e-4)
+
+
+def test_replayed_sessions_reproduce_the_known_medians():
+    """Another program's replays of the same sessions; the committed curves are recomputed in the tests of traces."""
+    own = catalog.derived("reuse_curves").set_index(["open_sessions", "capacity_tokens"])["hit_share"]
+    known = catalog.facts("cache_curves").set_index("item")["value"]
+    off = {
+        (n, room): own[n, room] - known[f"weka_claude_code | {n} open | {room:.0f}"] / 100
+        for n in (1, 8, 32, 128)
+        for room in own[n].index
+        if f"weka_claude_code | {n} open | {room:.0f}" in known.index
+    }
+    assert len(off) >= 50
+    assert max(map(abs, off.values())) < 0.02, max(off, key=lambda key: abs(off[key]))
+    assert own[32].is_monotonic_increasing
