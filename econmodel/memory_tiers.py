@@ -31,7 +31,7 @@ def memory_rent(memory_bytes, *, gpu_usd_per_s, elasticity=1.0):
         Price of the replica. [USD/s]
     elasticity : array_like
         :math:`\varepsilon = d \ln X / d \ln M`, by how much throughput rises with memory: 0 while capacity is slack, 1
-        where throughput is proportional to it, in between once sessions that decode together slow each other. [1]
+        where throughput is proportional to it, more where a cache falls off its cliff. [1]
 
     Returns
     -------
@@ -41,7 +41,7 @@ def memory_rent(memory_bytes, *, gpu_usd_per_s, elasticity=1.0):
     Raises
     ------
     ValueError
-        Memory not above 0, a negative price, an elasticity outside [0, 1].
+        Memory not above 0, a negative price or elasticity.
 
     Notes
     -----
@@ -53,7 +53,7 @@ def memory_rent(memory_bytes, *, gpu_usd_per_s, elasticity=1.0):
     0.03125
     """
     memory = positive(memory_bytes, "memory_bytes")
-    return (non_negative(gpu_usd_per_s, "gpu_usd_per_s") * probability(elasticity, "elasticity") / memory)[()]
+    return (non_negative(gpu_usd_per_s, "gpu_usd_per_s") * non_negative(elasticity, "elasticity") / memory)[()]
 
 
 def hold_cost(idle_time, *, kv_bytes, rent_usd_per_byte_s):
@@ -365,6 +365,72 @@ def session_throughput(
         decoding = np.minimum(rate * first / np.maximum(1 - rate * (own + more), 0), room)
         call_time = np.where(rate > 0, sessions / rate - wait, np.inf)
     return SessionLoad(rate[()], decoding[()], call_time[()])
+
+
+def tiered_throughput(
+    n_sessions,
+    *,
+    hit_hbm,
+    hit_tiers,
+    reusable,
+    prefill_time,
+    prefill_new_time,
+    transfer_time=0.0,
+    stall_fraction=1.0,
+    **decode,
+):
+    r"""
+    Calls per second of a replica whose waiting contexts lie in HBM, in a tier behind a link, or nowhere.
+
+    Parameters
+    ----------
+    n_sessions : array_like
+        Open sessions. [session]
+    hit_hbm, hit_tiers : array_like
+        Share of input tokens that HBM provides, and HBM and tier together, see `lru_hit_share`. [1]
+    reusable : array_like
+        Share that a cache without limit would provide. [1]
+    prefill_time, prefill_new_time : array_like
+        To compute a whole context, and only what is new in a call. [s]
+    transfer_time : array_like
+        To bring a context back; copies are written through as tokens come, beside other work. [s]
+    stall_fraction : array_like
+        Share of the transfer during which the GPUs stand still. [1]
+    **decode
+        `wait_time`, `output_tokens`, `step_time`, `step_time_per_context`, `max_batch` of `session_throughput`.
+
+    Returns
+    -------
+    SessionLoad
+        As from `session_throughput`.
+
+    Raises
+    ------
+    ValueError
+        As `session_throughput`; shares that do not rise from `hit_hbm` to `reusable`.
+
+    Notes
+    -----
+    A cache keeps or loses whole contexts. Of the calls, :math:`h_\text{HBM} / h_\infty` find theirs in HBM, further
+    :math:`(h_\text{tiers} - h_\text{HBM}) / h_\infty` load it, the rest compute it.
+
+    Examples
+    --------
+    >>> decode = dict(wait_time=60, output_tokens=400, step_time=0.02, step_time_per_context=1e-3)
+    >>> context = dict(reusable=0.96, prefill_time=8, prefill_new_time=0.4, transfer_time=0.1)
+    >>> tiered_throughput(64, hit_hbm=0.3, hit_tiers=[0.3, 0.9], **context, **decode).rate.round(2)
+    array([0.16, 0.61])
+    """
+    hbm, tiers = probability(hit_hbm, "hit_hbm"), probability(hit_tiers, "hit_tiers")
+    every = positive(probability(reusable, "reusable"), "reusable")
+    if np.any(hbm > tiers + 1e-9) or np.any(tiers > every + 1e-9):
+        raise ValueError(f"hit_tiers = {tiers} is not allowed: between hit_hbm and reusable")
+    lost, loads = np.maximum(1 - tiers / every, 0), np.maximum(tiers - hbm, 0) / every
+    computed = lost * non_negative(prefill_time, "prefill_time")
+    computed = computed + (1 - lost) * non_negative(prefill_new_time, "prefill_new_time")
+    loaded = loads * non_negative(transfer_time, "transfer_time")
+    stalled = loaded * probability(stall_fraction, "stall_fraction")
+    return session_throughput(n_sessions, exclusive_time=computed + stalled, link_time=loaded - stalled, **decode)
 
 
 def _distances(items, sizes, last, tree, out):

@@ -687,18 +687,19 @@ def reuse_curves(folder):
     -------
     pandas.DataFrame
         Columns `open_sessions`, `capacity_tokens`, `hit_share` of input tokens: median of 40 replays of 8 h (longer
-        with few sessions), `low` and `high` (90 % of them).
+        with few sessions, fewer with many), `low` and `high` (90 % of them); `interval_s` between two calls of an open session, mean.
     """
     calls = agent_contexts(folder)
-    small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, np.inf)
+    small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, np.inf)
     capacity = np.array([0, *np.multiply(small, 1e5), *np.multiply(large, 1e6)])
     rows = []
-    for n_open in (1, 2, 4, 8, 16, 32, 64, 128, 256):
+    for n_open in 2 ** np.arange(12):
         slots = dict(n_open=n_open, horizon_s=8 * 3600 * max(1, 16 / n_open), stagger_s=1800, pause_s=60)
-        shares = []
-        for seed in range(40):
+        shares, intervals = [], []
+        for seed in range(np.clip(5120 // n_open, 4, 40)):
             call, play = replay(calls["session"], calls["time_s"], rng=np.random.default_rng([n_open, seed]), **slots)
             now = calls.iloc[call]
+            intervals.append(n_open * (slots["horizon_s"] - slots["stagger_s"] / 2) / len(call))
             shares.append(
                 lru_hit_share(
                     capacity,
@@ -707,8 +708,9 @@ def reuse_curves(folder):
                     reusable=now["cached_tokens"].to_numpy(),
                 )
             )
-        rows += [(n_open, *row) for row in zip(capacity, *np.quantile(shares, [0.5, 0.05, 0.95], axis=0), strict=True)]
-    return pd.DataFrame(rows, columns=["open_sessions", "capacity_tokens", "hit_share", "low", "high"])
+        ends = np.quantile(shares, [0.5, 0.05, 0.95], axis=0)
+        rows += [(n_open, *row, np.mean(intervals)) for row in zip(capacity, *ends, strict=True)]
+    return pd.DataFrame(rows, columns=["open_sessions", "capacity_tokens", "hit_share", "low", "high", "interval_s"])
 
 
 #: Derived table -> function, raw files, source of each, digits that are kept.

@@ -159,7 +159,7 @@ def test_the_formula_with_shadow_prices_equals_a_replica_that_moves_some_context
 
         of_memory = np.log(rate(slots * (1 + h), 0) / rate(slots * (1 - h), 0)) / (2 * h)
         of_time = np.log(rate(slots, 0) / rate(slots, h)) / h / rate(slots, 0)
-        rent = mt.memory_rent(slots * swap * PCIE5, gpu_usd_per_s=PRICE, elasticity=min(of_memory, 1))
+        rent = mt.memory_rent(slots * swap * PCIE5, gpu_usd_per_s=PRICE, elasticity=of_memory)
         return mt.break_even_idle_time(
             link_bytes_per_s=PCIE5, gpu_usd_per_s=PRICE * of_time, hbm_rent_usd_per_byte_s=rent
         )
@@ -216,6 +216,23 @@ def test_throughput_of_sessions_never_falls_with_more_of_anything_and_arrays_equ
     for i in range(0, 300, 30):
         one = mt.session_throughput(n[i], **{k: v[i] for k, v in drawn.items()}, max_batch=room[i])
         assert one.rate == pytest.approx(base.rate[i])
+
+
+def test_a_tier_replaces_recomputing_and_a_hidden_transfer_costs_nothing_until_its_link_is_full():
+    decode = dict(wait_time=60, output_tokens=400, step_time=0.02, step_time_per_context=1e-3)
+    context = dict(reusable=0.96, prefill_time=8, prefill_new_time=0.4)
+    none = mt.tiered_throughput(1e6, hit_hbm=0.3, hit_tiers=0.3, **context, **decode).rate
+    lost = 1 - 0.3 / 0.96
+    assert none == pytest.approx(1 / (lost * 8 + (1 - lost) * 0.4 + 0.4), rel=1e-3)
+    stalled, hidden, slow = (
+        mt.tiered_throughput(1e6, hit_hbm=0.3, hit_tiers=0.96, transfer_time=t, stall_fraction=s, **context, **decode)
+        for t, s in ((0.5, 1), (0.5, 0), (50, 0))
+    )
+    assert hidden.rate == pytest.approx(1 / (0.4 + 0.4), rel=1e-3)
+    assert stalled.rate == pytest.approx(1 / (0.4 + 0.4 + lost * 0.5), rel=1e-3)
+    assert slow.rate == pytest.approx(1 / (lost * 50), rel=1e-3)
+    with pytest.raises(ValueError, match="hit_tiers"):
+        mt.tiered_throughput(1, hit_hbm=0.5, hit_tiers=0.4, **context, **decode)
 
 
 # ---- caches
