@@ -24,7 +24,7 @@ from econmodel.parts import (
     kv_bytes_per_token,
     state_bytes,
 )
-from econmodel.units import UNITS, to_si
+from econmodel.units import UNITS, non_negative, positive, to_si
 
 _PACKAGED = Path(__file__).parent / "data"
 #: Folder of the CSV files, inside an installed wheel or beside the package in a checkout.
@@ -1257,3 +1257,50 @@ def session_laws(population):
                 fields[field] = values[0] if kind is float else values
         laws.append(SessionLaw(**fields))
     return tuple(laws)
+
+
+@cache
+def _reuse_grid():
+    table = derived("reuse_curves").pivot(index="open_sessions", columns="capacity_tokens", values="hit_share")
+    return table.index.to_numpy(), table.columns.to_numpy()[:-1], table.to_numpy()
+
+
+def reuse_share(open_sessions, capacity_tokens):
+    """
+    Share of input tokens that a cache of whole contexts provides to recorded agent sessions, open side by side.
+
+    Parameters
+    ----------
+    open_sessions : array_like
+        From 1 to 2048. [session]
+    capacity_tokens : array_like
+        Room of the cache; `inf` for no limit. [token]
+
+    Returns
+    -------
+    numpy.ndarray or float
+        Between the replays of `derived("reuse_curves")`, linear in the logarithms of both. [1]
+
+    Raises
+    ------
+    ValueError
+        Sessions outside 1 to 2048, a negative capacity.
+
+    Examples
+    --------
+    >>> reuse_share([8, 32, 128], 1e6).round(2)
+    array([0.91, 0.53, 0.02])
+    """
+    known, rooms, shares = _reuse_grid()
+    sessions, room = np.broadcast_arrays(positive(open_sessions, "open_sessions"), capacity_tokens)
+    room = non_negative(room, "capacity_tokens")
+    if np.any((sessions < known[0]) | (sessions > known[-1])):
+        raise ValueError(f"open_sessions = {open_sessions} is not allowed: from {known[0]} to {known[-1]}")
+    place = np.minimum(np.log2(sessions).astype(int), len(known) - 2)
+    weight = np.log2(sessions) - place
+    # the first step, from no room at all, counts as one more of the same length
+    at = np.interp(np.log(np.maximum(room, rooms[1] / 2)), np.log([rooms[1] / 2, *rooms[1:]]), np.arange(len(rooms)))
+    step = np.minimum(at.astype(int), len(rooms) - 2)
+    corners = [shares[place + i, step] * (1 - at + step) + shares[place + i, step + 1] * (at - step) for i in (0, 1)]
+    ends = [np.where(np.isinf(room), shares[place + i, -1], corners[i]) for i in (0, 1)]
+    return ((1 - weight) * ends[0] + weight * ends[1])[()]

@@ -730,3 +730,117 @@ def labelled_dots(dates, values, names, groups, *, label):
     ax.margins(x=0.12)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
     return fig
+
+
+def curves(table, *, labels, marks=None, logs="x", width=3.7, height=3.3):
+    """
+    Lines with optional bands, one panel per group, with named vertical marks.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `panel`, `line`, `x`, `y`, and `low`, `high` where there is a band.
+    labels : tuple of str
+        Axis labels, with units.
+    marks : pandas.DataFrame, optional
+        Columns `panel`, `x`, `name`: a dotted vertical line, its name along it.
+    logs : str
+        Axes that are logarithmic: "", "x", "y" or "xy".
+    width, height : float
+        Size of a panel. [inch]
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(dict.fromkeys(table["panel"]))
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(width * len(panels), height), sharex=True, sharey=True, squeeze=False
+    )
+    looks = [*zip(GROUPS, ["-"] * 4, strict=True), (GREY, "-"), ("0.2", "--"), (BLUE, ":")]
+    styles = dict(zip(dict.fromkeys(table["line"]), looks, strict=False))
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for line, own in table[table["panel"] == panel].groupby("line", sort=False):
+            color, dash = styles[line]
+            ax.plot(own["x"], own["y"], dash, color=color, lw=2, label=line)
+            if "low" in own:
+                ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.18, lw=0)
+        for mark in () if marks is None else marks[marks["panel"] == panel].itertuples():
+            ax.axvline(mark.x, color="0.35", lw=1, ls=":")
+            ax.text(mark.x, 0.98, mark.name + " ", rotation=90, ha="right", va="top", fontsize=8, color="0.3",
+                    transform=ax.get_xaxis_transform())  # fmt: skip
+        if len(panels) > 1:
+            ax.set_title(panel, fontsize=10)
+        ax.set(xlabel=labels[0], xscale="log" if "x" in logs else "linear", yscale="log" if "y" in logs else "linear")
+        if "y" not in logs:
+            ax.set_ylim(0, None)
+    axes[0][0].set_ylabel(labels[1])
+    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncol=min(len(styles), 4))
+    return fig
+
+
+def place_maps(x, y, panels, *, names, labels):
+    """
+    Cheapest place over two axes, one map per panel.
+
+    Parameters
+    ----------
+    x, y : array_like, one-dimensional
+        The axes; both logarithmic.
+    panels : dict of str to numpy.ndarray of str, shape (y, x)
+        Title -> cheapest place.
+    names : sequence of str
+        The places, in the order of their colours.
+    labels : tuple of str
+        Axis labels, with units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 4.6), sharex=True, sharey=True, squeeze=False)
+    light = 0.5 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.5
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (title, place) in zip(axes.flat, panels.items(), strict=False):
+        index = np.select([place == name for name in names], range(len(names)))
+        ax.pcolormesh(x, y, light[index], shading="nearest", rasterized=True)
+        ax.set_title(title, fontsize=9)
+        ax.set(xscale="log", yscale="log")
+        ax.grid(visible=False)
+    fig.supxlabel(labels[0], fontsize=11)
+    fig.supylabel(labels[1], fontsize=11)
+    shown = [plt.Rectangle((0, 0), 1, 1, color=color) for color in light]
+    fig.legend(shown, names, loc="outside upper center", ncol=len(names))
+    return fig
+
+
+def gains(table, *, label):
+    """
+    Ranges that were predicted and values that were measured, one row each, on a logarithmic axis around one.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of names; columns `low`, `high` (predicted), `measured_low`, `measured_high`.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 1.1))
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows + 0.13, table["low"], table["high"], color=BLUE, lw=6, alpha=0.45, label="predicted")
+    ax.plot(table["low"], rows + 0.13, "|", table["high"], rows + 0.13, "|", color=BLUE, ms=9)
+    ax.hlines(rows - 0.13, table["measured_low"], table["measured_high"], color=ORANGE, lw=2)
+    for end, name in (("measured_low", "measured"), ("measured_high", None)):
+        ax.plot(table[end], rows - 0.13, "o", color=ORANGE, ms=6, label=name)
+    ax.axvline(1, color="0.4", lw=1)
+    ax.set_yticks(rows, table.index)
+    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=2)
+    return fig

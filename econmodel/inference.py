@@ -405,7 +405,9 @@ def decode_step_time(
     return _step(g, positive(batch, "batch"), context, 0.0, 0.0, g.engine.offline_s)[()]
 
 
-def max_batch(llm, accelerator, *, n_accelerators, weight_bits, context_tokens, kv_bits=None, layout="tp", engine=None):
+def max_batch(
+    llm, accelerator, *, n_accelerators, weight_bits, context_tokens, kv_bits=None, layout="tp", engine=None
+):
     """
     Sequences that a group can hold at once.
 
@@ -442,16 +444,7 @@ def max_batch(llm, accelerator, *, n_accelerators, weight_bits, context_tokens, 
 
 
 def completion_rates(
-    llm,
-    accelerator,
-    *,
-    n_accelerators,
-    weight_bits,
-    input_tokens,
-    output_tokens,
-    kv_bits=None,
-    layout=None,
-    engine=None,
+    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None, engine=None
 ):
     """
     Requests finished per second with 1, 2, ... of them in service: what a queue in front of the group needs.
@@ -500,16 +493,7 @@ def completion_rates(
 
 
 def predict_throughput(
-    llm,
-    accelerator,
-    *,
-    n_accelerators,
-    weight_bits,
-    input_tokens,
-    output_tokens,
-    kv_bits=None,
-    layout=None,
-    engine=None,
+    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None, engine=None
 ):
     """
     Output tokens per second of a whole group that always has requests waiting.

@@ -687,7 +687,8 @@ def reuse_curves(folder):
     -------
     pandas.DataFrame
         Columns `open_sessions`, `capacity_tokens`, `hit_share` of input tokens: median of 40 replays of 8 h (longer
-        with few sessions, fewer with many), `low` and `high` (90 % of them); `interval_s` between two calls of an open session, mean.
+        with few sessions, fewer with many), `low` and `high` (90 % of them); `interval_s`, mean time between two calls
+        of an open session.
     """
     calls = agent_contexts(folder)
     small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, np.inf)
