@@ -1304,3 +1304,46 @@ def reuse_share(open_sessions, capacity_tokens):
     corners = [shares[place + i, step] * (1 - at + step) + shares[place + i, step + 1] * (at - step) for i in (0, 1)]
     ends = [np.where(np.isinf(room), shares[place + i, -1], corners[i]) for i in (0, 1)]
     return ((1 - weight) * ends[0] + weight * ends[1])[()]
+
+
+class Reuse(NamedTuple):
+    """Shares of input tokens that HBM provides, HBM and a tier together, and a cache without limit."""
+
+    hit_hbm: float
+    hit_tiers: float
+    reusable: float
+
+
+def reuse_by_tier(open_sessions, *, hbm_tokens, tier_tokens=0.0, pooled_by=1):
+    """
+    What HBM, and a tier behind it, provide to recorded agent sessions.
+
+    Parameters
+    ----------
+    open_sessions : array_like
+        On one replica. [session]
+    hbm_tokens, tier_tokens : array_like
+        Room of its HBM, and its part of the tier. [token]
+    pooled_by : int
+        Replicas that share the tier, and so the sum of their contexts; their HBM counts as shared too, which flatters
+        the pool. No more are taken than the replays reach.
+
+    Returns
+    -------
+    Reuse
+        Arguments of `memory_tiers.tiered_throughput`. [1]
+
+    Raises
+    ------
+    ValueError
+        As `reuse_share`.
+
+    Examples
+    --------
+    >>> [round(float(hit), 2) for hit in reuse_by_tier(128, hbm_tokens=3e6, tier_tokens=6e6)]
+    [0.43, 0.89, 0.96]
+    """
+    together = np.clip(_reuse_grid()[0][-1] // open_sessions, 1, pooled_by)
+    hbm, every = reuse_share(open_sessions, hbm_tokens), reuse_share(open_sessions, np.inf)
+    both = reuse_share(open_sessions * together, (hbm_tokens + non_negative(tier_tokens, "tier_tokens")) * together)
+    return Reuse(hbm, np.clip(both, hbm, every)[()], every)

@@ -767,14 +767,14 @@ def curves(table, *, labels, marks=None, logs="x", width=3.7, height=3.3):
                 ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.18, lw=0)
         for mark in () if marks is None else marks[marks["panel"] == panel].itertuples():
             ax.axvline(mark.x, color="0.35", lw=1, ls=":")
-            ax.text(mark.x, 0.98, mark.name + " ", rotation=90, ha="right", va="top", fontsize=8, color="0.3",
-                    transform=ax.get_xaxis_transform())  # fmt: skip
+            ax.text(mark.x, 0.03, mark.name, rotation=90, ha="center", va="bottom", fontsize=8, color="0.25",
+                    transform=ax.get_xaxis_transform(), bbox=dict(fc="white", ec="none", alpha=0.75, pad=0.6))  # fmt: skip
         if len(panels) > 1:
             ax.set_title(panel, fontsize=10)
         ax.set(xlabel=labels[0], xscale="log" if "x" in logs else "linear", yscale="log" if "y" in logs else "linear")
-        if "y" not in logs:
-            ax.set_ylim(0, None)
     axes[0][0].set_ylabel(labels[1])
+    if "y" not in logs:
+        axes[0][0].set_ylim(0, None)
     fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncol=min(len(styles), 4))
     return fig
 

@@ -691,7 +691,7 @@ def reuse_curves(folder):
         of an open session.
     """
     calls = agent_contexts(folder)
-    small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, np.inf)
+    small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, np.inf)
     capacity = np.array([0, *np.multiply(small, 1e5), *np.multiply(large, 1e6)])
     rows = []
     for n_open in 2 ** np.arange(12):
