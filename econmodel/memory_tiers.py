@@ -487,12 +487,12 @@ def stack_distances(items, *, sizes=None):
     Notes
     -----
     A cache of capacity :math:`c` hits where the distance is at most :math:`c`, so one pass gives the curve over all
-    capacities [1]_. A Fenwick tree over positions sums the sizes that follow the last use: :math:`n \log n`. Blocks of
+    capacities. A Fenwick tree over positions sums the sizes that follow the last use: :math:`n \log n`. Blocks of
     a prefix that are used in order need no rule of their own: a block is never nearer than the ones before it.
 
     References
     ----------
-    .. [1] R. Mattson et al., "Evaluation techniques for storage hierarchies", 1970. ``mattson1970stack``
+    R. Mattson et al., "Evaluation techniques for storage hierarchies", 1970. ``mattson1970stack``
 
     Examples
     --------
