@@ -757,7 +757,7 @@ def curves(table, *, labels, marks=None, logs="x", width=3.7, height=3.3):
     fig, axes = plt.subplots(
         1, len(panels), figsize=(width * len(panels), height), sharex=True, sharey=True, squeeze=False
     )
-    looks = [*zip(GROUPS, ["-"] * 4, strict=True), (GREY, "-"), ("0.2", "--"), (BLUE, ":")]
+    looks = [*zip(GROUPS, ["-", "-", "--", "-"], strict=True), (GREY, "-"), ("0.2", "--"), (BLUE, ":")]
     styles = dict(zip(dict.fromkeys(table["line"]), looks, strict=False))
     for ax, panel in zip(axes[0], panels, strict=True):
         for line, own in table[table["panel"] == panel].groupby("line", sort=False):
