@@ -183,9 +183,9 @@ def modulation_variances(dispersions, *, windows, rate_per_s):
     Two instants that share a window of length :math:`w_m`, but no shorter one, have rates of covariance
     :math:`\lambda^2 V_m` with :math:`1 + V_m = \prod_{k \ge m} (1 + v_k)`. Summed over a window,
 
-    .. math:: D(w_m) = 1 + \lambda \sum_{j \le m} (w_j - w_{j-1}) V_j, \qquad w_0 = 0,
+    .. math:: D(w_m) = 1 + \lambda \sum_{j \le m} (w_j - w_{j-1}) V_j
 
-    which is solved from the bottom up; :math:`v_m = (1 + V_m) / (1 + V_{m+1}) - 1`.
+    with :math:`w_0 = 0`, which is solved from the bottom up; :math:`v_m = (1 + V_m) / (1 + V_{m+1}) - 1`.
 
     Examples
     --------
@@ -319,8 +319,9 @@ def session_tokens(n_calls, *, system_tokens, input_tokens_per_call, output_toke
     -----
     With :math:`n` calls, a prompt of :math:`s`, :math:`i` tokens in and :math:`o` out per call,
 
-    .. math:: \text{sent} = n s + i \frac{n (n+1)}{2} + o \frac{n (n-1)}{2}, \qquad
-       \text{sent again} = (n-1) s + (i + o) \frac{n (n-1)}{2},
+    .. math:: \text{sent} = n s + i \frac{n (n+1)}{2} + o \frac{n (n-1)}{2},
+
+    .. math:: \text{sent again} = (n-1) s + (i + o) \frac{n (n-1)}{2},
 
     so that what is computed grows with :math:`n^2` without a cache, and with :math:`n` where the cache holds all.
 

@@ -694,18 +694,23 @@ def week_panels(table, *, weekend):
     -------
     matplotlib.figure.Figure
     """
-    names = list(dict.fromkeys(table["series"]))
-    fig, axes = plt.subplots(len(names), 1, figsize=(7, 1.45 * len(names) + 0.4), sharex=True, sharey=True)
-    for ax, name in zip(axes, names, strict=True):
+    days = table.groupby("series", sort=False)["day"].max()
+    long, short = list(days.index[days > 1]), list(days.index[days <= 1])
+    rows = [[name] * len(short) for name in long] + [short]
+    fig, axes = plt.subplot_mosaic(rows, figsize=(7, 1.45 * len(rows) + 0.4), sharey=True)
+    for name, ax in axes.items():
         own = table[table["series"] == name]
         ax.fill_between(own["day"], 0, own["load"], step="post", color=BLUE, alpha=0.25, lw=0)
         ax.step(own["day"], own["load"], where="post", color=BLUE, lw=1.2)
         ax.axhline(1, color=ORANGE, lw=1)
         for left, right in weekend.get(name, []):
             ax.axvspan(left, right, color="0.5", alpha=0.15, lw=0)
-        ax.text(1, 1.02, name, transform=ax.transAxes, ha="right", va="bottom")
-        ax.set(ylim=(0, None), xlim=(0, table["day"].max()))
-    axes[-1].set(xlabel="days from the start", xticks=range(0, int(table["day"].max()) + 2))
+        ax.text(1, 1.02, name, transform=ax.transAxes, ha="right", va="bottom", fontsize=10)
+        if name in long:
+            ax.set(xlim=(0, days.max()), xticks=range(0, int(days.max()) + 2))
+        else:
+            ax.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="days from the start")
+    ax.set_ylim(0, None)
     fig.supylabel("load over its mean", fontsize=11)
     return fig
 
@@ -732,14 +737,15 @@ def week_map(load, *, boxes, label):
     fig.colorbar(image, label=label)
     for name, (day, hour, hours) in boxes.items():
         ax.add_patch(plt.Rectangle((hour - 0.5, day - 0.5), hours, 1, fill=False, ec=ORANGE, lw=2.5))
-        ax.text(hour + hours - 0.3, day, name, color="white", va="center", fontsize=9)
+        label_box = dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.85)
+        ax.text(hour + hours - 0.1, day, name, color="black", va="center", fontsize=9, bbox=label_box)
     ax.set_yticks(range(7), ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
     ax.set(xlabel="hour of the day", xticks=range(0, 24, 3))
     ax.grid(visible=False)
     return fig
 
 
-def curves(table, *, labels, log="", lines=None, shade=None, columns=3, sharey=True):
+def curves(table, *, labels, log="", lines=None, shade=None, columns=3):
     """
     Lines by series, one panel per group; measured points as dots, intervals as bands.
 
@@ -757,8 +763,6 @@ def curves(table, *, labels, log="", lines=None, shade=None, columns=3, sharey=T
         Axis ("x" or "y"), from, to: a band behind the lines.
     columns : int
         Columns of the legend.
-    sharey : bool
-        Whether panels share the vertical axis.
 
     Returns
     -------
@@ -768,8 +772,7 @@ def curves(table, *, labels, log="", lines=None, shade=None, columns=3, sharey=T
     looks = dict(
         zip(series, zip([*GROUPS, GREY, "0.2"], "os^Dvx", ["-", "--", "-.", ":", "-", "--"], strict=True), strict=False)
     )
-    width = 7 if len(panels) < 3 else 8.6
-    fig, axes = plt.subplots(1, len(panels), figsize=(width, 3.3), sharey=sharey, squeeze=False)
+    fig, axes = plt.subplots(1, len(panels), figsize=(7, 3.3), sharey=True, squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
         for name, own in table[table["panel"] == panel].groupby("series", sort=False):
             color, marker, dash = looks[name]
@@ -783,7 +786,7 @@ def curves(table, *, labels, log="", lines=None, shade=None, columns=3, sharey=T
             ax.plot(own["x"], own["y"], color=color, label=name, **style)
         for name, height in (lines or {}).items():
             ax.axhline(height, color="0.3", lw=1, ls=(0, (1, 2)))
-            ax.text(0.99, height, name, ha="right", va="bottom", fontsize=9, transform=ax.get_yaxis_transform())
+            ax.text(0.01, height, name, va="bottom", fontsize=9, transform=ax.get_yaxis_transform())
         if shade:
             (ax.axvspan if shade[0] == "x" else ax.axhspan)(*shade[1:], color="0.5", alpha=0.18, lw=0)
         ax.set(xlabel=labels[0], xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")

@@ -14,6 +14,7 @@ from econmodel.demand import (
     Quantiles,
     SessionLaw,
     dispersion_index,
+    interarrival_cv,
     modulation_variances,
     sample_arrivals,
     sample_sessions,
@@ -323,9 +324,9 @@ def burstiness(folder):
     -------
     pandas.DataFrame
         Columns `series`, `window_s`, `windows`, `dispersion`, `low`, `high`, `rate` [1/s], `variance` (of the factor
-        of that window for `demand.sample_arrivals`; nan where it has none). Blocks are 5 min long (a day for the
-        two-week series). The stamps of the conversation trace come every 3 s: under the window 3 they are counted
-        batch by batch.
+        of that window for `demand.sample_arrivals`; nan where it has none), `gap_cv` (variation of the gaps). Blocks
+        are 5 min long (a day for the two-week series). The stamps of the conversation trace come every 3 s: under the
+        window 3 they are counted batch by batch.
     """
     rng, rows = np.random.default_rng(4), []
     for series, chosen in (("azure2023_code", (1, 10, 60)), ("mooncake_conversation", (3, 60))):
@@ -338,7 +339,8 @@ def burstiness(folder):
             own[window] = _dispersion_band(counts, max(300 // window, 1), n=2000, rng=rng)
         measured = {window: own[window][0] for window in chosen}
         variances = dict(zip(chosen, _modulation(measured, rate=rate, span=times[-1], rng=rng), strict=True))
-        rows += [(series, w, len(counted[w]), *own[w], rate, variances.get(w, np.nan)) for w in sorted(own)]
+        cv = interarrival_cv(times)
+        rows += [(series, w, len(counted[w]), *own[w], rate, variances.get(w, np.nan), cv) for w in sorted(own)]
     rates = read_rates(Path(folder) / "servegen_rate_10min.csv").query("series != 'servegen_mm_image'")
     hours = load_profiles(folder).groupby("series")
     for series, own in rates[~rates["missing"]].groupby("series", sort=False):
@@ -346,8 +348,8 @@ def burstiness(folder):
         hour = hours.get_group(series)
         variance = hour["variance_10min"].mean() / (hour["rate"] ** 2).mean()
         band = _dispersion_band(counts, 144, n=2000, rng=rng)
-        rows.append((series, 600, len(counts), *band, counts.mean() / 600, variance))
-    columns = ["series", "window_s", "windows", "dispersion", "low", "high", "rate", "variance"]
+        rows.append((series, 600, len(counts), *band, counts.mean() / 600, variance, np.nan))
+    columns = ["series", "window_s", "windows", "dispersion", "low", "high", "rate", "variance", "gap_cv"]
     return pd.DataFrame(rows, columns=columns)
 
 
