@@ -317,11 +317,12 @@ def session_tokens(n_calls, *, system_tokens, input_tokens_per_call, output_toke
 
     Notes
     -----
-    With :math:`n` calls, a prompt of :math:`s`, :math:`i` tokens in and :math:`o` out per call,
+    With :math:`n` calls, a prompt of :math:`s`, :math:`i` tokens in and :math:`o` out per call, and
+    :math:`T_n = n (n + 1) / 2`,
 
-    .. math:: \text{sent} = n s + i \frac{n (n+1)}{2} + o \frac{n (n-1)}{2},
+    .. math:: \text{sent} = n s + i T_n + o T_{n-1}
 
-    .. math:: \text{sent again} = (n-1) s + (i + o) \frac{n (n-1)}{2},
+    .. math:: \text{sent again} = (n-1) s + (i + o) T_{n-1}
 
     so that what is computed grows with :math:`n^2` without a cache, and with :math:`n` where the cache holds all.
 
