@@ -598,7 +598,6 @@ def _sample_kind(law, n_sessions, rng):
     kept = np.where(broken, np.minimum(_draw(law.lost, n, rng), 1), 1)
     new = np.interp(context - kept * before, *law.new_map)
     cached = np.minimum(np.floor(np.clip(context - new, 0, before)), context)
-    cached[first] = 0
     person[first] = True
     wait = np.where(person, _draw(law.person_wait, n, rng), _draw(law.tool_wait, n, rng))
     wait[first] = 0
