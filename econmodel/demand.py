@@ -451,12 +451,18 @@ def fit_tail(levels, values, *, mean):
     Returns
     -------
     Quantiles
-        With the index :math:`a / (a - 1) = (\text{mean} - \text{mean of the body}) / ((1 - p_k) x_k)`.
+        The distribution with its tail.
 
     Raises
     ------
     ValueError
         A mean that no tail gives: body and last quantile alone exceed it.
+
+    Notes
+    -----
+    With mean :math:`m`, of which :math:`b` comes from below the last quantile :math:`x_k`, the index :math:`a` obeys
+
+    .. math:: \frac{a}{a - 1} = \frac{m - b}{(1 - p_k) x_k}
 
     Examples
     --------
