@@ -822,7 +822,7 @@ def write_results(chapter, table):
     chapter : str
         Name of the chapter.
     table : pandas.DataFrame
-        Columns `RESULT_COLUMNS`; numbers are stored with nine digits.
+        Columns `RESULT_COLUMNS`; numbers are stored with nine digits. Only a claim without data has no value.
 
     Returns
     -------
@@ -835,7 +835,7 @@ def write_results(chapter, table):
         A missing column, a repeated key, a value that is not a number.
     """
     missing = set(RESULT_COLUMNS) - set(table.columns)
-    if missing or table["key"].duplicated().any() or table["value"].isna().any():
+    if missing or table["key"].duplicated().any() or (table["value"].isna() & ~table["key"].isin(claims().index)).any():
         raise ValueError(f"table = {chapter} is not allowed: needs {RESULT_COLUMNS}, unique keys and values")
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / "_config.yml").exists()), here)

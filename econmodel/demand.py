@@ -183,9 +183,9 @@ def modulation_variances(dispersions, *, windows, rate_per_s):
     Two instants that share a window of length :math:`w_m`, but no shorter one, have rates of covariance
     :math:`\lambda^2 V_m` with :math:`1 + V_m = \prod_{k \ge m} (1 + v_k)`. Summed over a window,
 
-    .. math:: D(w_m) = 1 + \lambda \sum_{j \le m} (w_j - w_{j-1}) V_j, \qquad w_0 = 0,
+    .. math:: D(w_m) = 1 + \lambda \sum_{j \le m} (w_j - w_{j-1}) V_j
 
-    which is solved from the bottom up; :math:`v_m = (1 + V_m) / (1 + V_{m+1}) - 1`.
+    with :math:`w_0 = 0`, which is solved from the bottom up; :math:`v_m = (1 + V_m) / (1 + V_{m+1}) - 1`.
 
     Examples
     --------
@@ -317,10 +317,12 @@ def session_tokens(n_calls, *, system_tokens, input_tokens_per_call, output_toke
 
     Notes
     -----
-    With :math:`n` calls, a prompt of :math:`s`, :math:`i` tokens in and :math:`o` out per call,
+    With :math:`n` calls, a prompt of :math:`s`, :math:`i` tokens in and :math:`o` out per call, and
+    :math:`T_n = n (n + 1) / 2`,
 
-    .. math:: \text{sent} = n s + i \frac{n (n+1)}{2} + o \frac{n (n-1)}{2}, \qquad
-       \text{sent again} = (n-1) s + (i + o) \frac{n (n-1)}{2},
+    .. math:: \text{sent} = n s + i T_n + o T_{n-1}
+
+    .. math:: \text{sent again} = (n-1) s + (i + o) T_{n-1}
 
     so that what is computed grows with :math:`n^2` without a cache, and with :math:`n` where the cache holds all.
 
@@ -449,12 +451,18 @@ def fit_tail(levels, values, *, mean):
     Returns
     -------
     Quantiles
-        With the index :math:`a / (a - 1) = (\text{mean} - \text{mean of the body}) / ((1 - p_k) x_k)`.
+        The distribution with its tail.
 
     Raises
     ------
     ValueError
         A mean that no tail gives: body and last quantile alone exceed it.
+
+    Notes
+    -----
+    With mean :math:`m`, of which :math:`b` comes from below the last quantile :math:`x_k`, the index :math:`a` obeys
+
+    .. math:: \frac{a}{a - 1} = \frac{m - b}{(1 - p_k) x_k}
 
     Examples
     --------
@@ -596,7 +604,6 @@ def _sample_kind(law, n_sessions, rng):
     kept = np.where(broken, np.minimum(_draw(law.lost, n, rng), 1), 1)
     new = np.interp(context - kept * before, *law.new_map)
     cached = np.minimum(np.floor(np.clip(context - new, 0, before)), context)
-    cached[first] = 0
     person[first] = True
     wait = np.where(person, _draw(law.person_wait, n, rng), _draw(law.tool_wait, n, rng))
     wait[first] = 0

@@ -417,6 +417,18 @@ def short(number):
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.2g}"
 
 
+def interval(value, low, high):
+    """
+    A value with its interval; a dash where nothing was found.
+
+    Examples
+    --------
+    >>> interval(0.123, 0.1, 0.2), interval(float("nan"), float("nan"), float("nan"))
+    ('0.12 (0.1 to 0.2)', '-')
+    """
+    return "-" if np.isnan(value) else f"{short(value)} ({short(low)} to {short(high)})"
+
+
 def ledger_table(ledger):
     """
     Claims with their rule and verdict as an HTML table.
@@ -437,7 +449,7 @@ def ledger_table(ledger):
         verdict, value = "-", ""
         if claim["verdict"]:
             verdict = f'<a href="../notebooks/{claim["chapter"]}.html">{claim["verdict"]}</a>'
-            value = f"{short(claim['value'])} ({short(claim['low'])} to {short(claim['high'])})"
+            value = interval(claim["value"], claim["low"], claim["high"])
         cells = [name, claim["claim"], f"{rule}; {claim['population']}", verdict, value]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{title}</th>" for title in ("id", "claim", "rule", "verdict", "value (interval)"))
@@ -732,50 +744,183 @@ def labelled_dots(dates, values, names, groups, *, label):
     return fig
 
 
-def curves(table, *, labels, marks=None, logs="x", width=3.7, height=3.3):
+def week_panels(table, *, weekend):
     """
-    Lines with optional bands, one panel per group, with named vertical marks.
+    Loads over the days, each as a multiple of its mean, one panel per series.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `panel`, `line`, `x`, `y`, and `low`, `high` where there is a band.
-    labels : tuple of str
-        Axis labels, with units.
-    marks : pandas.DataFrame, optional
-        Columns `panel`, `x`, `name`: a dotted vertical line, its name along it.
-    logs : str
-        Axes that are logarithmic: "", "x", "y" or "xy".
-    width, height : float
-        Size of a panel. [inch]
+        Columns `series`, `day` (from the start of the series), `load` (nan where nothing was recorded).
+    weekend : dict of str to list of tuple of float
+        Series -> spans of days to shade.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    panels = list(dict.fromkeys(table["panel"]))
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(width * len(panels), height), sharex=True, sharey=True, squeeze=False
+    days = table.groupby("series", sort=False)["day"].max()
+    long, short = list(days.index[days > 1]), list(days.index[days <= 1])
+    rows = [[name] * len(short) for name in long] + [short]
+    fig, axes = plt.subplot_mosaic(rows, figsize=(7, 1.45 * len(rows) + 0.4), sharey=True)
+    for name, ax in axes.items():
+        own = table[table["series"] == name]
+        ax.fill_between(own["day"], 0, own["load"], step="post", color=BLUE, alpha=0.25, lw=0)
+        ax.step(own["day"], own["load"], where="post", color=BLUE, lw=1.2)
+        ax.axhline(1, color=ORANGE, lw=1)
+        for left, right in weekend.get(name, []):
+            ax.axvspan(left, right, color="0.5", alpha=0.15, lw=0)
+        ax.text(1, 1.02, name, transform=ax.transAxes, ha="right", va="bottom", fontsize=10)
+        if name in long:
+            ax.set(xlim=(0, days.max()), xticks=range(0, int(days.max()) + 2))
+        else:
+            ax.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="days from the start")
+    ax.set_ylim(0, None)
+    fig.supylabel("load over its mean", fontsize=11)
+    return fig
+
+
+def week_map(load, *, boxes, label):
+    """
+    Load by day of the week and hour of the day, with boxes around the hours that a claim names.
+
+    Parameters
+    ----------
+    load : array_like, shape (7, 24)
+        Days from Monday.
+    boxes : dict of str to tuple of int
+        Name -> day, first hour, number of hours.
+    label : str
+        What the colour says.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 2.7))
+    image = ax.imshow(load, aspect="auto", cmap="cividis", vmin=0)
+    fig.colorbar(image, label=label)
+    for name, (day, hour, hours) in boxes.items():
+        ax.add_patch(plt.Rectangle((hour - 0.5, day - 0.5), hours, 1, fill=False, ec=ORANGE, lw=2.5))
+        label_box = dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.85)
+        ax.text(hour + hours - 0.1, day, name, color="black", va="center", fontsize=9, bbox=label_box)
+    ax.set_yticks(range(7), ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+    ax.set(xlabel="hour of the day", xticks=range(0, 24, 3))
+    ax.grid(visible=False)
+    return fig
+
+
+def curves(table, *, labels, log="", lines=None, shade=None, columns=3):
+    """
+    Lines by series, one panel per group; measured points as dots, intervals as bands.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `panel`, `series`, `x`, `y`; optional `low`, `high` and `dots` (boolean: draw dots, no line).
+    labels : tuple of str
+        Axis labels, with units.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    lines : dict of str to float, optional
+        Name -> height of a horizontal line.
+    shade : tuple, optional
+        Axis ("x" or "y"), from, to: a band behind the lines.
+    columns : int
+        Columns of the legend.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels, series = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["series"]))
+    looks = dict(
+        zip(series, zip([*GROUPS, GREY, "0.2"], "os^Dvx", ["-", "--", "-.", ":", "-", "--"], strict=True), strict=False)
     )
-    looks = [*zip(GROUPS, ["-", "-", "--", "-"], strict=True), (GREY, "-"), ("0.2", "--"), (BLUE, ":")]
-    styles = dict(zip(dict.fromkeys(table["line"]), looks, strict=False))
+    fig, axes = plt.subplots(1, len(panels), figsize=(7, 3.3), sharey=True, squeeze=False)
     for ax, panel in zip(axes[0], panels, strict=True):
-        for line, own in table[table["panel"] == panel].groupby("line", sort=False):
-            color, dash = styles[line]
-            ax.plot(own["x"], own["y"], dash, color=color, lw=2, label=line)
-            if "low" in own:
-                ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.18, lw=0)
-        for mark in () if marks is None else marks[marks["panel"] == panel].itertuples():
-            ax.axvline(mark.x, color="0.35", lw=1, ls=":")
-            ax.text(mark.x, 0.03, mark.name, rotation=90, ha="center", va="bottom", fontsize=8, color="0.25",
-                    transform=ax.get_xaxis_transform(), bbox=dict(fc="white", ec="none", alpha=0.75, pad=0.6))  # fmt: skip
+        for name, own in table[table["panel"] == panel].groupby("series", sort=False):
+            color, marker, dash = looks[name]
+            dotted = "dots" in own and own["dots"].iloc[0]
+            if "low" in own and own["low"].notna().any():
+                if dotted:
+                    ax.vlines(own["x"], own["low"], own["high"], color=color, lw=3, alpha=0.35)
+                else:
+                    ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.2, lw=0)
+            style = dict(marker=marker, ls="", ms=6) if dotted else dict(ls=dash, lw=2)
+            ax.plot(own["x"], own["y"], color=color, label=name, **style)
+        for name, height in (lines or {}).items():
+            ax.axhline(height, color="0.3", lw=1, ls=(0, (1, 2)))
+            ax.text(0.01, height, name, va="bottom", fontsize=9, transform=ax.get_yaxis_transform())
+        if shade:
+            (ax.axvspan if shade[0] == "x" else ax.axhspan)(*shade[1:], color="0.5", alpha=0.18, lw=0)
+        ax.set(xlabel=labels[0], xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
         if len(panels) > 1:
-            ax.set_title(panel, fontsize=10)
-        ax.set(xlabel=labels[0], xscale="log" if "x" in logs else "linear", yscale="log" if "y" in logs else "linear")
+            ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
+        for axis, name in ((ax.xaxis, "x"), (ax.yaxis, "y")):
+            if name in log:
+                axis.set_major_formatter("{x:g}")
     axes[0][0].set_ylabel(labels[1])
-    if "y" not in logs:
-        axes[0][0].set_ylim(0, None)
-    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncol=min(len(styles), 4))
+    handles = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles, loc="outside upper center", ncol=columns)
+    return fig
+
+
+def stacked_shares(table, *, label):
+    """
+    Shares that add up to a whole, one bar per row.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of names; one column per part, summing to 1 along a row.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.45 * len(table) + 1.1))
+    left = np.zeros(len(table))
+    rows = range(len(table))[::-1]
+    for color, part in zip([BLUE, ORANGE, GREY], table, strict=False):
+        share = table[part].to_numpy()
+        ax.barh(rows, share, left=left, color=color, height=0.65, label=part)
+        for y, x, width in zip(rows, left, share, strict=True):
+            if width > 0.04:
+                ax.text(x + width / 2, y, f"{100 * width:.0f}", ha="center", va="center", color="white", fontsize=9)
+        left = left + share
+    ax.set_yticks(rows, table.index)
+    ax.set(xlabel=label, xlim=(0, 1))
+    ax.xaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def mark(fig, marks):
+    """
+    Draw named vertical lines into the panels of a figure of curves.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+        As from `curves`.
+    marks : pandas.DataFrame
+        Columns `panel` (number of the panel, from the left), `x`, `name` (written along the line).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The same figure.
+    """
+    plain = dict(fc="white", ec="none", alpha=0.75, pad=0.6)
+    for row in marks.itertuples():
+        ax = fig.axes[row.panel]
+        ax.axvline(row.x, color="0.35", lw=1, ls=":")
+        place = dict(rotation=90, ha="center", va="bottom", transform=ax.get_xaxis_transform(), bbox=plain)
+        ax.text(row.x, 0.03, row.name, fontsize=8, color="0.25", **place)
     return fig
 
 

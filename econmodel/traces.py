@@ -14,6 +14,7 @@ from econmodel.demand import (
     Quantiles,
     SessionLaw,
     dispersion_index,
+    interarrival_cv,
     modulation_variances,
     sample_arrivals,
     sample_sessions,
@@ -30,34 +31,25 @@ TIDY = (
 _NEEDED = ("time_s", "input_tokens", "output_tokens", "cached_tokens")
 _NUMBERS = (*_NEEDED, "wait_s", "service_s", "subagent")
 
-#: How public logs are read: pass `**FORMATS[name]` to `read_log`.
+#: Arguments of `read_log` for public logs, such as `read_log(path, **FORMATS["azure"])`.
 FORMATS: dict[str, dict] = {
-    "azure": {"columns": {"time_s": "TIMESTAMP", "input_tokens": "ContextTokens", "output_tokens": "GeneratedTokens"}},
+    "azure": {"columns": dict(time_s="TIMESTAMP", input_tokens="ContextTokens", output_tokens="GeneratedTokens")},
     "mooncake": {
-        "columns": {
-            "time_s": "timestamp",
-            "input_tokens": "input_length",
-            "output_tokens": "output_length",
-            "blocks": "hash_ids",
-        },
+        "columns": dict(
+            time_s="timestamp", input_tokens="input_length", output_tokens="output_length", blocks="hash_ids"
+        ),
         "time_unit": 1e-3,
     },
     "agent": {
-        "columns": {
-            "time_s": "t_s",
-            "session": "session",
-            "input_tokens": "input_tokens",
-            "output_tokens": "output_tokens",
-            "cached_tokens": "reusable_prefix_tokens",
-            "wait_s": "wait_before_s",
-            "service_s": "api_time_s",
-            "trigger": "trigger",
-            "subagent": "is_subagent",
-        },
+        "columns": dict(
+            time_s="t_s", session="session", input_tokens="input_tokens", output_tokens="output_tokens",
+            cached_tokens="reusable_prefix_tokens", wait_s="wait_before_s", service_s="api_time_s", trigger="trigger",
+            subagent="is_subagent",
+        ),
         "clock": "session",
     },
-}
-#: How public rates are read: columns of time and value, factor to requests (or USD) per second, series, missing.
+}  # fmt: skip
+# how public rates are read: columns of time and value, factor to requests (or USD) per second, series, missing.
 _RATES = {
     "azure2024_conv_hourly_digitised.csv": ("azure2024_conv", "hour_utc", "requests_per_min_mean", 1 / 60),
     "deepseek_2025-02-27_hourly.csv": ("deepseek_v3r1_2025", "hour_index", "theoretical_income_usd", 1 / 3600),
@@ -324,9 +316,9 @@ def burstiness(folder):
     -------
     pandas.DataFrame
         Columns `series`, `window_s`, `windows`, `dispersion`, `low`, `high`, `rate` [1/s], `variance` (of the factor
-        of that window for `demand.sample_arrivals`; nan where it has none). Blocks are 5 min long (a day for the
-        two-week series). The stamps of the conversation trace come every 3 s: under the window 3 they are counted
-        batch by batch.
+        of that window for `demand.sample_arrivals`; nan where it has none), `gap_cv` (variation of the gaps). Blocks
+        are 5 min long (a day for the two-week series). The stamps of the conversation trace come every 3 s: under the
+        window 3 they are counted batch by batch.
     """
     rng, rows = np.random.default_rng(4), []
     for series, chosen in (("azure2023_code", (1, 10, 60)), ("mooncake_conversation", (3, 60))):
@@ -339,7 +331,8 @@ def burstiness(folder):
             own[window] = _dispersion_band(counts, max(300 // window, 1), n=2000, rng=rng)
         measured = {window: own[window][0] for window in chosen}
         variances = dict(zip(chosen, _modulation(measured, rate=rate, span=times[-1], rng=rng), strict=True))
-        rows += [(series, w, len(counted[w]), *own[w], rate, variances.get(w, np.nan)) for w in sorted(own)]
+        cv = interarrival_cv(times)
+        rows += [(series, w, len(counted[w]), *own[w], rate, variances.get(w, np.nan), cv) for w in sorted(own)]
     rates = read_rates(Path(folder) / "servegen_rate_10min.csv").query("series != 'servegen_mm_image'")
     hours = load_profiles(folder).groupby("series")
     for series, own in rates[~rates["missing"]].groupby("series", sort=False):
@@ -347,8 +340,8 @@ def burstiness(folder):
         hour = hours.get_group(series)
         variance = hour["variance_10min"].mean() / (hour["rate"] ** 2).mean()
         band = _dispersion_band(counts, 144, n=2000, rng=rng)
-        rows.append((series, 600, len(counts), *band, counts.mean() / 600, variance))
-    columns = ["series", "window_s", "windows", "dispersion", "low", "high", "rate", "variance"]
+        rows.append((series, 600, len(counts), *band, counts.mean() / 600, variance, np.nan))
+    columns = ["series", "window_s", "windows", "dispersion", "low", "high", "rate", "variance", "gap_cv"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -414,21 +407,13 @@ def agent_requests(folder):
     calls["end_s"] = (calls["time_s"] + calls["service_s"]).where(main)
     calls["begin_s"] = calls["time_s"].where(main)
     calls["pause_s"] = calls["wait_s"].where(main & (calls["cached_tokens"] > 0), 0)
-    frame = calls.groupby("request").agg(
-        session=("session", "first"),
-        calls=("time_s", "size"),
-        new_tokens=("new_tokens", "sum"),
-        cached_tokens=("cached_tokens", "sum"),
-        output_tokens=("output_tokens", "sum"),
-        peak_context=("context", "max"),
-        model_s=("model_s", "sum"),
-        tool_s=("tool_s", "sum"),
-        person_s=("person_s", "sum"),
-        begin=("begin_s", "min"),
-        end=("end_s", "max"),
-        longest_pause_s=("pause_s", "max"),
-    )
-    frame["wall_s"] = frame.pop("end") - frame.pop("begin")
+    grouped = calls.groupby("request")
+    frame = grouped[["new_tokens", "cached_tokens", "output_tokens", "model_s", "tool_s", "person_s"]].sum()
+    frame.insert(0, "session", grouped["session"].first())
+    frame.insert(1, "calls", grouped.size())
+    frame.insert(5, "peak_context", grouped["context"].max())
+    frame["longest_pause_s"] = grouped["pause_s"].max()
+    frame["wall_s"] = grouped["end_s"].max() - grouped["begin_s"].min()
     frame["session"] = frame["session"].str.removeprefix("trace_").astype(int)
     return frame.round(1).reset_index(drop=True)
 
@@ -436,26 +421,20 @@ def agent_requests(folder):
 def _chat_calls(folder):
     """Requests of the conversation trace, joined to the session whose prefix they continue."""
     log = _log(folder, "mooncake_conversation").reset_index(drop=True)
-    session, cached, wait, place = [], [], [], []
-    owner: dict[int, int] = {}
-    for number, (time, size, blocks) in enumerate(zip(log["time_s"], log["input_tokens"], log["blocks"], strict=True)):
+    times, joined, owner = log["time_s"].to_numpy(), [], {}
+    for number, (size, blocks) in enumerate(zip(log["input_tokens"], log["blocks"], strict=True)):
         full = blocks[: int(size) // 512]
         # block 0 is the prompt that all share; a longer prefix tells whose turn this is
         known = next((j for j in range(len(full) - 1, 0, -1) if full[j] in owner), None)
         parent = None if known is None else owner[full[known]]
-        if parent is None or log["time_s"][parent] == time:
-            session.append(number)
-            cached.append(0)
-            wait.append(0.0)
-            place.append(0)
+        if parent is None or times[parent] == times[number]:
+            joined.append((number, 0, 0.0))
         else:
-            session.append(session[parent])
-            cached.append(512 * (known + 1))
-            wait.append(time - log["time_s"][parent])
-            place.append(place[parent] + 1)
+            joined.append((joined[parent][0], 512 * (known + 1), times[number] - times[parent]))
         if len(full) > 1:
             owner[full[-1]] = number
-    calls = log.drop(columns="blocks").assign(session=session, cached_tokens=cached, wait_s=wait, place=place)
+    calls = log.drop(columns="blocks")
+    calls[["session", "cached_tokens", "wait_s"]] = pd.DataFrame(joined, calls.index)
     calls["new_tokens"] = calls["input_tokens"] - calls["cached_tokens"]
     return calls.assign(by_person=True)
 
@@ -472,13 +451,10 @@ def chat_sessions(folder):
     """
     calls = _chat_calls(folder)
     calls["context"] = calls["input_tokens"] + calls["output_tokens"]
-    frame = calls.groupby("session").agg(
-        turns=("time_s", "size"),
-        new_tokens=("new_tokens", "sum"),
-        cached_tokens=("cached_tokens", "sum"),
-        output_tokens=("output_tokens", "sum"),
-        peak_context=("context", "max"),
-    )
+    grouped = calls.groupby("session")
+    frame = grouped[["new_tokens", "cached_tokens", "output_tokens"]].sum()
+    frame.insert(0, "turns", grouped.size())
+    frame["peak_context"] = grouped["context"].max()
     return frame.reset_index(drop=True)
 
 
