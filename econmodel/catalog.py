@@ -882,6 +882,7 @@ _RATES = {
     "scale_up": "scale_up_bytes_per_s",
     "host_link": "host_bytes_per_s",
     "power": "power_w",
+    "layer_overhead": "layer_overhead",
 }
 
 

@@ -42,11 +42,10 @@ class Engine:
     layer_s, latent_s : float
         Time of a layer that no arithmetic explains: kernels that start, synchronise and are too small to fill the
         chip; and what the further projections of latent attention add. [s]
-    passes : float
-        Times that the activations of a token, of the model's hidden size, move to or from memory in a layer.
-    offline_s, stream_s : float
-        Work of the host per sequence and step, running beside the chip: without, and with, tokens streamed to
-        clients. [s]
+    pace : float
+        Both, relative to the mean of engines.
+    stream_s : float
+        Work of the host per sequence and step, beside the chip's, when tokens are streamed to clients. [s]
     request_s : float
         Time until a request reaches the scheduler. [s]
     bunching : float
@@ -59,9 +58,10 @@ class Engine:
     usable : float
         Share of the rest that the engine gives to the cache (assumed).
     max_sequences : float
-        Most sequences that the scheduler runs at once, per group (assumed). [sequence]
+        Most sequences that a scheduler runs at once (assumed); a group has one, or one per chip where attention is
+        copied. [sequence]
     chunk_tokens : float
-        Most tokens of prompts that one step takes (assumed). [token]
+        Most tokens of prompts that a scheduler puts into a step (assumed). [token]
     tile : float
         Rows that a matrix product over the tokens of one expert is rounded up to (assumed). [token]
     sustained : float
@@ -79,25 +79,24 @@ class Engine:
     (0.0, 1.0)
     """
 
-    compute: float = 0.85
+    compute: float = 0.8
     four_bit: float = 0.55
-    expert_width: float = 900.0
-    attention: float = 0.95
-    bandwidth: float = 0.96
-    cache: float = 0.87
-    link: float = 0.55
+    expert_width: float = 690.0
+    attention: float = 0.9
+    bandwidth: float = 0.97
+    cache: float = 0.88
+    link: float = 0.36
     hop_s: float = 2e-6
-    layer_s: float = 65e-6
-    latent_s: float = 30e-6
-    passes: float = 15.0
-    offline_s: float = 15e-6
+    layer_s: float = 6.9e-05
+    latent_s: float = 2.8e-05
+    pace: float = 1.0
     stream_s: float = 45e-6
     request_s: float = 20e-3
-    bunching: float = 1.0
+    bunching: float = 0.8
     deferral: float = 0.0
-    reserve_bytes: float = 4e9
-    usable: float = 0.92
-    max_sequences: float = 2048.0
+    reserve_bytes: float = 500000000.0
+    usable: float = 0.9
+    max_sequences: float = 1024.0
     chunk_tokens: float = 8192.0
     tile: float = 64.0
     sustained: float = 0.76
@@ -114,9 +113,18 @@ class Engine:
 #: No losses at all: what the textbook roofline says.
 ROOFLINE = Engine(
     compute=1.0, four_bit=1.0, expert_width=0.0, attention=1.0, bandwidth=1.0, cache=1.0, link=1.0, hop_s=0.0,
-    layer_s=0.0, latent_s=0.0, passes=0.0, offline_s=0.0, stream_s=0.0, request_s=0.0, bunching=0.0,
+    layer_s=0.0, latent_s=0.0, stream_s=0.0, request_s=0.0, bunching=0.0,
     reserve_bytes=0.0, usable=0.9, tile=0.0, sustained=1.0,
 )  # fmt: skip
+
+
+#: Engines that are told apart: recent ones by their pace and by who waits for prompts, and those of 2024.
+ENGINES = {
+    "TensorRT-LLM": Engine(pace=0.88),
+    "vLLM": Engine(pace=1.1),
+    "SGLang": Engine(pace=0.98, deferral=0.45),
+    "TensorRT-LLM 2024": Engine(pace=1.7, reserve_bytes=6e9),
+}
 
 
 class _Group(NamedTuple):
@@ -169,6 +177,11 @@ def _bits(g):
     return np.where((g.weight_bits < 8) & (g.routed is not None), 16.0, g.weight_bits)
 
 
+def _copies(g):
+    """Schedulers of the group, each with its own cap, chunk and host."""
+    return g.n if g.layout == "dep" else 1.0
+
+
 def _step(g, decoding, context, prompt_tokens, prompt_context, host_s):
     """Time of one step that decodes one token each for `decoding` sequences and prefills `prompt_tokens`."""
     e, llm, chip, tensor = g.engine, g.llm, g.chip, g.layout == "tp"
@@ -206,8 +219,8 @@ def _step(g, decoding, context, prompt_tokens, prompt_context, host_s):
         heads = 2 * a.layers * a.q_heads / width / rate
         time = time + sequences * np.maximum(cache, heads * absorbed * held)
         time = time + prompt_tokens / local * heads * sizes * over
-    moved = 2 * sequences * state_bytes(llm) / width + 2 * tokens * hidden * e.passes * g.mixing
-    return np.hypot(time + moved / bandwidth + _network(g, tokens) + _fixed(g), decoding * host_s)
+    time = time + 2 * sequences * state_bytes(llm) / width / (bandwidth * e.cache)
+    return np.hypot(time + _network(g, tokens) + _fixed(g), decoding / _copies(g) * host_s)
 
 
 def _network(g, tokens):
@@ -225,25 +238,23 @@ def _network(g, tokens):
 
 def _fixed(g):
     latent = sum(a.layers for a in g.llm.attention if a.latent_dim)
-    return g.mixing * g.engine.layer_s + latent * g.engine.latent_s
+    return g.engine.pace * g.chip.layer_overhead * (g.mixing * g.engine.layer_s + latent * g.engine.latent_s)
 
 
 def _room(g, context):
     """Sequences of the whole group whose caches fit at a context, before the scheduler's cap."""
     e = g.engine
     shared = (g.use.attention * _bits(g) + g.use.other * g.weight_bits) / 8 + 2 * g.use.embedding
-    weights = shared / (1.0 if g.layout == "dep" else g.n) + g.use.routed * g.weight_bits / 8 / g.n
+    weights = shared * _copies(g) / g.n + g.use.routed * g.weight_bits / 8 / g.n
     free = e.usable * (g.chip.memory_bytes - e.reserve_bytes - weights)
-    states = 1.0 if g.layout == "dep" else g.n
-    held = state_bytes(g.llm) / states
+    held = state_bytes(g.llm) * _copies(g) / g.n
     for a in g.llm.attention:
         split = np.minimum(g.n, a.kv_heads) if g.layout == "tp" and a.kv_heads else 1.0
         split = g.n if g.layout == "pp" else split
         held = held + a.layers * _entry_bytes(a, g.kv_bits) * _entries(a, context) / split
-    copies = g.n if g.layout == "dep" else 1.0
-    fits = np.floor(copies * np.maximum(free, 0.0) / np.maximum(held, 1e-300))
+    fits = np.floor(_copies(g) * np.maximum(free, 0.0) / np.maximum(held, 1e-300))
     spread = (g.layout != "dep") | (g.routed is not None) | (g.n == 1)
-    return np.where(spread & (free >= 0), np.minimum(fits, e.max_sequences), 0.0)
+    return np.where(spread & (free >= 0), np.minimum(fits, _copies(g) * e.max_sequences), 0.0)
 
 
 def _steady(g, in_service, input_tokens, output_tokens, host_s, others=0.0):
@@ -253,7 +264,7 @@ def _steady(g, in_service, input_tokens, output_tokens, host_s, others=0.0):
     Per step `in_service - others` over `output_tokens` prompts arrive; a step takes a chunk of them, or none.
     """
     context, half = input_tokens + output_tokens / 2, input_tokens / 2
-    chunk = np.minimum(input_tokens, g.engine.chunk_tokens)
+    chunk = np.minimum(input_tokens, g.engine.chunk_tokens) * _copies(g)
     arriving = (in_service - others) / output_tokens * input_tokens
     share = np.minimum(arriving / chunk, 1.0)
     pure = _step(g, in_service, context, 0.0, half, host_s)
@@ -263,7 +274,7 @@ def _steady(g, in_service, input_tokens, output_tokens, host_s, others=0.0):
 
 def _prefill(g, prompts, input_tokens):
     tokens = prompts * input_tokens
-    steps = np.maximum(tokens / g.engine.chunk_tokens, 1.0)
+    steps = np.maximum(tokens / (g.engine.chunk_tokens * _copies(g)), 1.0)
     return steps * _step(g, 0.0, input_tokens, tokens / steps, input_tokens / 2, 0.0)
 
 
@@ -402,7 +413,7 @@ def decode_step_time(
     """
     g = _group(llm, accelerator, engine, layout, n_accelerators, weight_bits, kv_bits)
     context = non_negative(context_tokens, "context_tokens")
-    return _step(g, positive(batch, "batch"), context, 0.0, 0.0, g.engine.offline_s)[()]
+    return _step(g, positive(batch, "batch"), context, 0.0, 0.0, 0.0)[()]
 
 
 def max_batch(
@@ -541,7 +552,7 @@ def predict_throughput(
     def rate(option):
         g = _group(llm, accelerator, engine, option, n_accelerators, weight_bits, kv_bits)
         room = _room(g, sum(lengths))
-        return [room / _steady(g, np.maximum(room, 1.0), *lengths, g.engine.offline_s)[1]]
+        return [room / _steady(g, np.maximum(room, 1.0), *lengths, 0.0)[1]]
 
     return _candidates(llm, layout, rate, lambda outcome: outcome[0])[0][()]
 
