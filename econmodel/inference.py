@@ -7,6 +7,9 @@ import numpy as np
 
 from econmodel.parts import (
     LAYOUTS,
+    Accelerator,
+    Llm,
+    Mlp,
     _entries,
     _entry_bytes,
     params_by_use,
@@ -130,51 +133,59 @@ ENGINES = {
 class _Group(NamedTuple):
     """A model on a group of chips, checked, with what all formulas need."""
 
-    llm: object
-    chip: object
+    llm: Llm
+    chip: Accelerator
     engine: Engine
     layout: str
     n: np.ndarray
-    weight_bits: np.ndarray
     kv_bits: np.ndarray
-    use: object
-    routed: object
     mixing: int
     blocks: int
+    routed: Mlp | None
+    held_bytes: np.ndarray
+    read_bytes: np.ndarray
+    expert_bytes: np.ndarray
+    token_time: np.ndarray
+    head_time: float
+    expert_time: np.ndarray
+    attention_rate: float
 
 
 def _group(llm, accelerator, engine, layout, n_accelerators, weight_bits, kv_bits):
     if layout not in LAYOUTS:
         raise ValueError(f"layout = {layout!r} is not allowed: one of {', '.join(LAYOUTS)}, or None")
-    n = count(n_accelerators, "n_accelerators", least=1)
-    weight_bits = positive(weight_bits, "weight_bits")
+    bits, e, use = positive(weight_bits, "weight_bits"), engine or Engine(), params_by_use(llm)
     routed = next((m for m in llm.mlp if m.experts > 1), None)
     if kv_bits is None:
-        kv_bits = 16.0 if routed else np.clip(weight_bits, 8.0, 16.0)
+        kv_bits = 16.0 if routed else np.clip(bits, 8.0, 16.0)
     mixing = sum(a.layers for a in llm.attention if a.stride == 1) + (llm.recurrent.layers if llm.recurrent else 0)
-    blocks = min(mixing, sum(m.layers for m in llm.mlp)) if llm.mlp else mixing
+    wide, eight, four = _peaks(accelerator, e)
+    rate = np.where(bits > 8, wide, np.where(bits > 4, eight, four))
+    # experts at four bits leave the projections of attention at 16
+    kept = (bits < 8) & (routed is not None)
+    head = (llm.vocab or 0) * (llm.hidden_size or 0)
+    body = use.attention * np.where(kept, 2.0, bits / 8) + use.other * bits / 8
     return _Group(
-        llm, accelerator, engine or Engine(), layout, n, weight_bits, positive(kv_bits, "kv_bits"),
-        params_by_use(llm), routed, mixing, blocks,
+        llm=llm, chip=accelerator, engine=e, layout=layout, n=count(n_accelerators, "n_accelerators", least=1),
+        kv_bits=positive(kv_bits, "kv_bits"), mixing=mixing, routed=routed,
+        blocks=min(mixing, sum(m.layers for m in llm.mlp)) if llm.mlp else mixing,
+        held_bytes=body + 2 * use.embedding, read_bytes=body + 2 * head, expert_bytes=use.routed * bits / 8,
+        token_time=2 * (use.attention / np.where(kept, wide, rate) + use.other / rate),
+        head_time=2 * head / wide, expert_time=2 * use.routed / rate, attention_rate=wide / e.compute * e.attention,
     )  # fmt: skip
 
 
-def _peak(g, bits):
-    """Sustained rate of a matrix product at a precision; the next wider one where the chip lacks it."""
-    chip, shares = g.chip, {}
+def _peaks(chip, e):
+    """Rates that matrix products reach at 16, 8 and 4 bits; the next wider one where the chip lacks it."""
+    shares = {}
     for name in ("bf16", "fp8"):
         measured, rated = getattr(chip, f"{name}_measured_flop_per_s"), getattr(chip, f"{name}_flop_per_s")
-        shares[name] = None if measured is None or g.engine.sustained == 1 else measured / rated
-    known = shares["bf16"] or shares["fp8"] or g.engine.sustained
-    wide = (chip.bf16_flop_per_s or chip.fp8_flop_per_s or np.inf) * known
-    eight = chip.fp8_flop_per_s * (shares["fp8"] or known) if chip.fp8_flop_per_s else wide
-    four = chip.fp4_flop_per_s * (shares["fp8"] or known) * g.engine.four_bit if chip.fp4_flop_per_s else wide
-    return np.where(bits > 8, wide, np.where(bits > 4, eight, four)) * g.engine.compute
-
-
-def _bits(g):
-    """Precision of the projections of attention: four-bit experts leave them at 16."""
-    return np.where((g.weight_bits < 8) & (g.routed is not None), 16.0, g.weight_bits)
+        shares[name] = None if measured is None or e.sustained == 1 else measured / rated
+    known = shares["bf16"] or shares["fp8"] or e.sustained
+    wide = (chip.bf16_flop_per_s or chip.fp8_flop_per_s or np.inf) * known * e.compute
+    eight = chip.fp8_flop_per_s * (shares["fp8"] or known) * e.compute if chip.fp8_flop_per_s else wide
+    four = chip.fp4_flop_per_s * (shares["fp8"] or known) * e.compute * e.four_bit if chip.fp4_flop_per_s else wide
+    return wide, eight, four
 
 
 def _copies(g):
@@ -184,30 +195,24 @@ def _copies(g):
 
 def _step(g, decoding, context, prompt_tokens, prompt_context, host_s):
     """Time of one step that decodes one token each for `decoding` sequences and prefills `prompt_tokens`."""
-    e, llm, chip, tensor = g.engine, g.llm, g.chip, g.layout == "tp"
+    e, llm, bandwidth, tensor = g.engine, g.llm, g.chip.bandwidth_bytes_per_s, g.layout == "tp"
     width, local = (g.n, 1.0) if tensor else (1.0, g.n)
     sequences, tokens = decoding / local, (decoding + prompt_tokens) / local
-    hidden, bandwidth = llm.hidden_size or 0, chip.bandwidth_bytes_per_s
-    head = (llm.vocab or 0) * hidden
     # matrix products: weights are read once, whatever the number of tokens
-    read = (g.use.attention * _bits(g) + g.use.other * g.weight_bits) / 8 + 2 * head
-    work = 2 * tokens * (g.use.attention / _peak(g, _bits(g)) + g.use.other / _peak(g, g.weight_bits))
-    read, work = read / width, (work + 2 * sequences * head / _peak(g, 16.0)) / width
+    read = g.read_bytes / width
+    work = (tokens * g.token_time + sequences * g.head_time) / width
     if g.routed:
         r, share = g.routed, 1.0 if g.layout == "pp" else g.n
         routed_tokens = tokens if g.layout == "pp" else decoding + prompt_tokens
-        touched = r.experts * -np.expm1(routed_tokens * np.log1p(-r.experts_per_token / r.experts))
+        touched = -np.expm1(routed_tokens * np.log1p(-r.experts_per_token / r.experts)) / share
         rows = routed_tokens * r.experts_per_token / share
         if g.layout == "dep":
             rows = rows + np.sqrt(2 * rows * np.log(g.n))
-        rows = rows + touched / share * e.tile / 2
-        inner = r.size / width
-        expert = g.use.routed / r.experts
-        read = read + touched * expert * g.weight_bits / 8 / share
-        work = work + 2 * rows * expert / (_peak(g, g.weight_bits) * inner / (inner + e.expert_width))
+        rows = rows / r.experts + touched * e.tile / 2
+        read = read + touched * g.expert_bytes
+        work = work + rows * g.expert_time * (1 + e.expert_width * width / r.size)
     time = np.hypot(read / (bandwidth * e.bandwidth), work)
     # attention: every sequence reads its own cache
-    rate = _peak(g, 16.0) / e.compute * e.attention
     for a in llm.attention:
         split = np.minimum(g.n, a.kv_heads) if tensor and a.kv_heads else 1.0
         held, over = _entries(a, context), _entries(a, prompt_context)
@@ -215,12 +220,14 @@ def _step(g, decoding, context, prompt_tokens, prompt_context, host_s):
             held, over = np.minimum(held, a.top_k), np.minimum(over, a.top_k)
         sizes = a.head_dim + a.v_head_dim
         absorbed = sizes if a.latent_dim is None else 2 * a.latent_dim + a.rope_dim
-        cache = a.layers * _entry_bytes(a, g.kv_bits) * held / split / (bandwidth * e.cache)
-        heads = 2 * a.layers * a.q_heads / width / rate
-        time = time + sequences * np.maximum(cache, heads * absorbed * held)
-        time = time + prompt_tokens / local * heads * sizes * over
-    time = time + 2 * sequences * state_bytes(llm) / width / (bandwidth * e.cache)
-    return np.hypot(time + _network(g, tokens) + _fixed(g), decoding / _copies(g) * host_s)
+        cache = a.layers * _entry_bytes(a, g.kv_bits) / split / (bandwidth * e.cache)
+        heads = 2 * a.layers * a.q_heads / width / g.attention_rate
+        time = time + sequences * held * np.maximum(cache, heads * absorbed)
+        time = time + prompt_tokens / local * over * heads * sizes
+    if llm.recurrent:
+        time = time + 2 * sequences * state_bytes(llm) / width / (bandwidth * e.cache)
+    time = time + _network(g, tokens) + _fixed(g)
+    return np.hypot(time, decoding / _copies(g) * host_s) if host_s else time
 
 
 def _network(g, tokens):
@@ -244,8 +251,7 @@ def _fixed(g):
 def _room(g, context):
     """Sequences of the whole group whose caches fit at a context, before the scheduler's cap."""
     e = g.engine
-    shared = (g.use.attention * _bits(g) + g.use.other * g.weight_bits) / 8 + 2 * g.use.embedding
-    weights = shared * _copies(g) / g.n + g.use.routed * g.weight_bits / 8 / g.n
+    weights = (g.held_bytes * _copies(g) + g.expert_bytes) / g.n
     free = e.usable * (g.chip.memory_bytes - e.reserve_bytes - weights)
     held = state_bytes(g.llm) * _copies(g) / g.n
     for a in g.llm.attention:

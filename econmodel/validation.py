@@ -40,7 +40,7 @@ def _setups():
     rows = catalog.measurements("serving_latency")
     rows = rows[rows["mode"] == "agg"].assign(concurrency=rows["concurrency"].fillna(rows["batch"]))
     copies = rows["attention_dp"].fillna(1) > 1
-    several = rows["model"].isin(_dense()) & (rows["batch"] != rows["concurrency"])
+    several = ~rows["model"].map(has_experts) & (rows["batch"] != rows["concurrency"])
     rows = rows.assign(
         n=rows[["tp", "moe_tp", "moe_ep"]].max(axis=1),
         layout=np.where(copies, "dep", "tp"),
@@ -68,9 +68,16 @@ def _setups():
     return table[columns].drop_duplicates().reset_index(drop=True)
 
 
-def _dense():
-    models = catalog.llms()
-    return models.loc[models["experts"] == 1, "model"]
+def has_experts(model):
+    """
+    Whether a model of the catalog routes tokens among experts.
+
+    Examples
+    --------
+    >>> has_experts("DeepSeek-V3"), has_experts("Llama-2-7B")
+    (True, False)
+    """
+    return any(mlp.experts > 1 for mlp in catalog.llm(model).mlp)
 
 
 def setups():
@@ -303,7 +310,7 @@ def fit_overhead(table, engines):
 GROUPS = ("architecture", "accelerator", "length")
 
 
-def left_out(table, engines, by, *, steps=8):
+def left_out(table, engines, by, *, groups=None, steps=8):
     """
     Predictions for each group of rows by a model fitted to all the others.
 
@@ -315,16 +322,18 @@ def left_out(table, engines, by, *, steps=8):
         Fitted to all rows: where each fit begins.
     by : str
         One of `GROUPS`. A chip whose `layer_overhead` was fitted to its own rows is predicted without it.
+    groups : sequence of str, optional
+        Which groups; None for all.
     steps : int
         Most steps of the optimizer.
 
     Returns
     -------
     numpy.ndarray
-        As from `predict`.
+        As from `predict`; nan for groups that were not asked for.
     """
-    out, weights = np.empty(len(table)), _weights(table)
-    for group in table[by].unique():
+    out, weights = np.full(len(table), np.nan), _weights(table)
+    for group in table[by].unique() if groups is None else groups:
         own = (table[by] == group).to_numpy()
         others = fit(table[~own], engines, weights=weights[~own], steps=steps)
         if by == "accelerator":
@@ -360,7 +369,7 @@ def scaled(table, predicted, by):
     predicted = np.asarray(predicted, dtype=float)
     ratio = (table["value"] / predicted).where((predicted > 0) & np.isfinite(predicted)).to_numpy()
     out = np.empty(len(table))
-    for task, rows in table.groupby("task").indices.items():
+    for rows in table.groupby("task").indices.values():
         groups = np.zeros(len(rows)) if by is None else table[by].to_numpy()[rows]
         for group in pd.unique(groups):
             own = groups == group
@@ -393,7 +402,7 @@ def coverage(table, error, by, *, level=0.9):
     """
     ends, weights = ((1 - level) / 2, (1 + level) / 2), _weights(table)
     ratio, lines = np.exp(-np.asarray(error)), []
-    classes = table.groupby(["task", ~table["model"].isin(_dense())]).indices
+    classes = table.groupby(["task", table["model"].map(has_experts)]).indices
 
     def quantiles(rows):
         return np.quantile(ratio[rows], ends, weights=weights[rows], method="inverted_cdf")
@@ -406,7 +415,8 @@ def coverage(table, error, by, *, level=0.9):
                 low, high = quantiles(rows[~own])
                 inside[own] = (ratio[rows[own]] >= low) & (ratio[rows[own]] <= high)
         low, high = quantiles(rows)
-        lines.append({"task": task, "experts": experts, "low": low, "high": high, "inside": np.mean(inside), "rows": len(rows)})
+        line = {"task": task, "experts": experts, "low": low, "high": high}
+        lines.append(line | {"inside": np.mean(inside), "rows": len(rows)})
     return pd.DataFrame(lines).set_index(["task", "experts"])
 
 
