@@ -82,22 +82,22 @@ class Engine:
     (0.0, 1.0)
     """
 
-    compute: float = 0.8
-    four_bit: float = 0.55
-    expert_width: float = 690.0
-    attention: float = 0.9
-    bandwidth: float = 0.97
-    cache: float = 0.88
+    compute: float = 0.788
+    four_bit: float = 0.57
+    expert_width: float = 671.0
+    attention: float = 0.899
+    bandwidth: float = 0.99
+    cache: float = 0.835
     link: float = 0.36
     hop_s: float = 2e-6
-    layer_s: float = 6.9e-05
-    latent_s: float = 2.8e-05
+    layer_s: float = 69.5e-6
+    latent_s: float = 29.6e-6
     pace: float = 1.0
-    stream_s: float = 45e-6
-    request_s: float = 20e-3
-    bunching: float = 0.8
+    stream_s: float = 45.6e-6
+    request_s: float = 19e-3
+    bunching: float = 0.755
     deferral: float = 0.0
-    reserve_bytes: float = 500000000.0
+    reserve_bytes: float = 1.63e9
     usable: float = 0.9
     max_sequences: float = 1024.0
     chunk_tokens: float = 8192.0
@@ -123,10 +123,10 @@ ROOFLINE = Engine(
 
 #: Engines that are told apart: recent ones by their pace and by who waits for prompts, and those of 2024.
 ENGINES = {
-    "TensorRT-LLM": Engine(pace=0.88),
-    "vLLM": Engine(pace=1.1),
-    "SGLang": Engine(pace=0.98, deferral=0.45),
-    "TensorRT-LLM 2024": Engine(pace=1.7, reserve_bytes=6e9),
+    "TensorRT-LLM": Engine(pace=0.883),
+    "vLLM": Engine(pace=1.07),
+    "SGLang": Engine(pace=1.05, deferral=0.471),
+    "TensorRT-LLM 2024": Engine(compute=0.802, cache=0.78, pace=1.76, reserve_bytes=6.48e9),
 }
 
 
@@ -422,9 +422,7 @@ def decode_step_time(
     return _step(g, positive(batch, "batch"), context, 0.0, 0.0, 0.0)[()]
 
 
-def max_batch(
-    llm, accelerator, *, n_accelerators, weight_bits, context_tokens, kv_bits=None, layout="tp", engine=None
-):
+def max_batch(llm, accelerator, *, n_accelerators, weight_bits, context_tokens, kv_bits=None, layout="tp", engine=None):
     """
     Sequences that a group can hold at once.
 
@@ -461,7 +459,16 @@ def max_batch(
 
 
 def completion_rates(
-    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None, engine=None
+    llm,
+    accelerator,
+    *,
+    n_accelerators,
+    weight_bits,
+    input_tokens,
+    output_tokens,
+    kv_bits=None,
+    layout=None,
+    engine=None,
 ):
     """
     Requests finished per second with 1, 2, ... of them in service: what a queue in front of the group needs.
@@ -510,7 +517,16 @@ def completion_rates(
 
 
 def predict_throughput(
-    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None, engine=None
+    llm,
+    accelerator,
+    *,
+    n_accelerators,
+    weight_bits,
+    input_tokens,
+    output_tokens,
+    kv_bits=None,
+    layout=None,
+    engine=None,
 ):
     """
     Output tokens per second of a whole group that always has requests waiting.

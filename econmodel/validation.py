@@ -51,9 +51,7 @@ def _setups():
     rows = catalog.measurements("batch_latency")
     series["batch"] = rows.assign(n=rows["tp"], concurrency=rows["batch"], value=rows["latency"])
     rows = catalog.measurements("first_token")
-    series["prompt"] = rows.assign(
-        n=rows["tp"], concurrency=1.0, output_tokens=1.0, value=rows["time_to_first_token"]
-    )
+    series["prompt"] = rows.assign(n=rows["tp"], concurrency=1.0, output_tokens=1.0, value=rows["time_to_first_token"])
     table = pd.concat([rows.assign(task=task) for task, rows in series.items()], ignore_index=True)
     table["software"] = table["engine"].map(_NAMES)
     table["layout"] = table["layout"].fillna("tp")
@@ -255,7 +253,9 @@ def fit(table, start=None, *, weights=None, steps=30):
 
     first = vars(engines[recent[0]])
     begin = {name: first[name] * (first["pace"] if name in ("layer_s", "latent_s") else 1) for name in FREE}
-    begin |= {name: engines[name].pace / first["pace"] for name in recent[1:]} | {"deferral": engines["SGLang"].deferral}
+    begin |= {name: engines[name].pace / first["pace"] for name in recent[1:]} | {
+        "deferral": engines["SGLang"].deferral
+    }
     rows = table["software"].isin(recent).to_numpy() & (table["task"] != "prompt").to_numpy()
     engines |= stage(rows, {name: {**FREE, **_OTHER}[name] for name in begin}, shared, begin)
 

@@ -40,7 +40,9 @@ def errors():
     out = table[[*names, "concurrency", "value"]].assign(fitted=log(validation.predict(table)))
     for by in validation.GROUPS:
         out[by] = log(validation.left_out(table, ENGINES, by))
-        print(by, out.groupby("task")[by].apply(lambda e: 100 * np.abs(np.expm1(e)).mean()).round(1).to_dict(), flush=True)
+        print(
+            by, out.groupby("task")[by].apply(lambda e: 100 * np.abs(np.expm1(e)).mean()).round(1).to_dict(), flush=True
+        )
     ERRORS.parent.mkdir(exist_ok=True)
     out.to_csv(ERRORS, index=False, float_format="%.6g", lineterminator="\n")
 

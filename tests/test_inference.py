@@ -196,12 +196,12 @@ def test_prompts_in_between_dominate_the_time_per_token():
     """At equal concurrency a token takes longer the more prompt there is per answer, as measured."""
     llm, chip = catalog.llm("DeepSeek-V3"), catalog.accelerator("H200-SXM-141GB")
     own = dict(n_accelerators=8, weight_bits=8, concurrency=32, layout="tp")
-    loads = [(8192, 1024), (1024, 1024), (1024, 8192)]
-    times = [
-        predict_latency(llm, chip, input_tokens=i, output_tokens=o, **own).time_per_output_token for i, o in loads
-    ]
+    loads = [(8192, 1024), (1024, 8192)]
+    times = [predict_latency(llm, chip, input_tokens=i, output_tokens=o, **own).time_per_output_token for i, o in loads]
     assert times == sorted(times, reverse=True)
-    rows = validation.setups().query("architecture == 'DeepSeek-V3' and concurrency == 32 and task == 'token' and n == 8")
+    rows = validation.setups().query(
+        "architecture == 'DeepSeek-V3' and concurrency == 32 and task == 'token' and n == 8"
+    )
     measured = rows.groupby(["input_tokens", "output_tokens"])["value"].median()
     assert [measured[load] for load in loads] == sorted(measured[loads], reverse=True)
 
@@ -218,13 +218,13 @@ def test_attention_over_the_prompt_grows_with_its_square():
 
 @pytest.mark.parametrize(("llm", "chip"), CASES)
 def test_completion_rates_rise_and_end_at_the_largest_batch(llm, chip):
-    own = dict(n_accelerators=8, weight_bits=8)
+    own = dict(n_accelerators=8, weight_bits=8, engine=Engine(stream_s=0.0))
     rates = completion_rates(llm, chip, input_tokens=500, output_tokens=300, layout="tp", **own)
     assert len(rates) == max_batch(llm, chip, context_tokens=800, **own)
     if len(rates):
         assert (np.diff(rates) >= -1e-12).all()
         most = predict_throughput(llm, chip, input_tokens=500, output_tokens=300, layout="tp", **own)
-        assert 0.2 * most < 300 * rates[-1] <= most * (1 + 1e-9)
+        assert 300 * rates[-1] == pytest.approx(most)
 
 
 def test_waiting_for_a_place_follows_littles_law():
@@ -272,7 +272,9 @@ def test_a_share_above_one_is_refused():
 
 def test_the_capacity_cliff_is_reproduced():
     """Llama-3-70B at 8 bits on one chip: 464 tokens/s with 80 GB, 2,594 with 141 GB and 1.43 times the bandwidth."""
-    own = dict(n_accelerators=1, weight_bits=8, input_tokens=1000, output_tokens=1000, engine=ENGINES["TensorRT-LLM 2024"])
+    own = dict(
+        n_accelerators=1, weight_bits=8, input_tokens=1000, output_tokens=1000, engine=ENGINES["TensorRT-LLM 2024"]
+    )
     llm = catalog.llm("Meta-Llama-3.1-70B")
     for chip, measured in (("H100-SXM-80GB", 464.5), ("H200-SXM-141GB", 2594.2)):
         assert predict_throughput(llm, catalog.accelerator(chip), **own) == pytest.approx(measured, rel=0.25)
