@@ -582,12 +582,13 @@ def inference_errors():
     -------
     pandas.DataFrame
         One line per row of `validation.setups`, in its order: what identifies it, `value`, and the log of predicted
-        over measured, at most 3 either way, `fitted` or with its `architecture`, `accelerator` or `length` left out.
+        over measured, at most 3 either way: `fitted`, and `without_architecture`, `without_accelerator` and
+        `without_length`, fitted to the other groups.
 
     Examples
     --------
     >>> errors = inference_errors()
-    >>> bool(errors["fitted"].abs().median() < errors["architecture"].abs().median())
+    >>> bool(errors["fitted"].abs().median() < errors["without_architecture"].abs().median())
     True
     """
     return pd.read_csv(DATA / "derived" / "inference_errors.csv")

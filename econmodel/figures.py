@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import LogLocator
 
 #: Colours that stay apart for the colour-blind (Okabe and Ito).
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c8c8c"
@@ -764,6 +765,11 @@ def predicted_against_measured(measured, predicted, groups, panels, *, labels):
             xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"measured {label}", ylabel=f"predicted {label}"
         )
         ax.set_aspect("equal")
+        for axis in (ax.xaxis, ax.yaxis):
+            decades = np.log10(ends[1] / ends[0])
+            axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 2.0, 4.0)))
+            axis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axis.set_minor_formatter("")
     handles, names = axes[0][0].get_legend_handles_labels()
     fig.legend(handles, names, loc="outside upper center", ncol=3, markerscale=1.5)
     return fig
@@ -792,7 +798,7 @@ def error_steps(table, *, label):
     ax.set_yticks(rows, table.index)
     ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[0] in "25" else "")
+    ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}".strip("0.") in ("2", "5") else "")
     ax.grid(axis="y", visible=False)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
     return fig
@@ -864,6 +870,8 @@ def residuals_by(ratio, features, *, label):
         ax.text(0, 1.0, feature, transform=ax.transAxes, ha="left", va="bottom", fontsize=9, color="0.35")
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}"[-1] in "257" else "")
+        ax.xaxis.set_minor_formatter(
+            lambda value, _: f"{value:g}" if f"{value:g}" in ("0.5", "0.7", "1.5", "2", "0.8", "1.2") else ""
+        )
     axes[-1][0].set_xlabel(label)
     return fig

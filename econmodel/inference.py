@@ -24,7 +24,7 @@ class Engine:
     Serving software on real chips: the losses between a roofline and a measurement, one constant each.
 
     The defaults are fitted to engines since 2025 by `econmodel.validation.fit`, except where they are said to be
-    assumed; their intervals are rows of `data/engine.csv`.
+    assumed; their intervals are rows of `data/inference_constants.csv`.
 
     Parameters
     ----------
@@ -580,8 +580,8 @@ def predict_throughput(
 
 
 def predict_latency(
-    llm, accelerator, *, n_accelerators, weight_bits, concurrency, input_tokens, output_tokens, kv_bits=None, layout=None,
-    engine=None,
+    llm, accelerator, *, n_accelerators, weight_bits, concurrency, input_tokens, output_tokens, kv_bits=None,
+    layout=None, engine=None,
 ):  # fmt: skip
     r"""
     Mean times to the first and to each further token while a fixed number of requests is kept in flight.

@@ -228,7 +228,8 @@ def fit(table, start=None, *, weights=None, steps=30):
     Returns
     -------
     dict of econmodel.inference.Engine
-        As `inference.ENGINES`: the constants of `FREE` and the paces of recent engines together; then `OLD_FREE` from rows of 2024; then `FIRST_FREE` from times to the first token.
+        As `inference.ENGINES`: the constants of `FREE` and the paces of recent engines together; then `OLD_FREE` from
+        rows of 2024; then `FIRST_FREE` from times to the first token.
 
     Notes
     -----
@@ -396,28 +397,29 @@ def coverage(table, error, by, *, level=0.9):
     Returns
     -------
     pandas.DataFrame
-        Index `task` and `experts` (whether the model has any); columns `low`, `high` (quantiles of measured over
-        predicted over all groups), `inside` (share of rows whose interval, from the groups besides their own, holds
-        what was measured) and `rows`. Classes with one group only: nan. Groups count by their weight, as in `fit`.
+        Index `task`; columns `factor` (quantile of the error over all groups, up or down, as a factor), `inside` (share
+        of rows within the factor that the groups besides their own give; nan with one group) and `rows`.
+
+    Notes
+    -----
+    The interval is symmetric: a group that nobody has seen may be off to either side, whatever the side of the few
+    that were seen. A row counts by the inverse root of the size of its group.
     """
-    ends, weights = ((1 - level) / 2, (1 + level) / 2), _weights(table)
-    ratio, lines = np.exp(-np.asarray(error)), []
-    classes = table.groupby(["task", table["model"].map(has_experts)]).indices
+    size, lines = np.abs(np.asarray(error)), []
+    for task, rows in table.groupby("task").indices.items():
+        groups, inside = table[by].iloc[rows], np.full(len(rows), np.nan)
+        weights = groups.map(groups.value_counts()).to_numpy() ** -0.5
 
-    def quantiles(rows):
-        return np.quantile(ratio[rows], ends, weights=weights[rows], method="inverted_cdf")
+        def quantile(some, rows=rows, weights=weights):
+            return np.quantile(size[rows[some]], level, weights=weights[some], method="inverted_cdf")
 
-    for (task, experts), rows in classes.items():
-        groups, inside = table[by].to_numpy()[rows], np.full(len(rows), np.nan)
-        for group in pd.unique(groups):
-            own = groups == group
+        for group in groups.unique():
+            own = (groups == group).to_numpy()
             if not own.all():
-                low, high = quantiles(rows[~own])
-                inside[own] = (ratio[rows[own]] >= low) & (ratio[rows[own]] <= high)
-        low, high = quantiles(rows)
-        line = {"task": task, "experts": experts, "low": low, "high": high}
-        lines.append(line | {"inside": np.mean(inside), "rows": len(rows)})
-    return pd.DataFrame(lines).set_index(["task", "experts"])
+                inside[own] = size[rows[own]] <= quantile(~own)
+        every = quantile(np.ones(len(rows), dtype=bool))
+        lines.append({"task": task, "factor": np.exp(every), "inside": inside.mean(), "rows": len(rows)})
+    return pd.DataFrame(lines).set_index("task")
 
 
 def bootstrap(table, engines, *, draws, rng, steps=4):

@@ -64,7 +64,7 @@ def intervals(draws=40):
                 [item, name, "", f"{min(low, value):.4g}", f"{max(high, value):.4g}", unit, "derived", "authors2026",
                  "tests/calibrate.py", "2026-11-24", f"90 % of fits to resampled groups of {rests}; the value stands in econmodel.inference"]
             )  # fmt: skip
-    pd.DataFrame(lines, columns=catalog.COLUMNS).to_csv(catalog.DATA / "engine.csv", index=False, lineterminator="\n")
+    pd.DataFrame(lines, columns=catalog.COLUMNS).to_csv(catalog.DATA / "inference_constants.csv", index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":
