@@ -113,7 +113,7 @@ class Engine:
                 raise ValueError(f"{name} = {getattr(self, name)} is not allowed: a share between 0 and 1")
 
 
-#: No losses at all: what the textbook roofline says.
+#: No losses at all, as in the textbook roofline.
 ROOFLINE = Engine(
     compute=1.0, four_bit=1.0, expert_width=0.0, attention=1.0, bandwidth=1.0, cache=1.0, link=1.0, hop_s=0.0,
     layer_s=0.0, latent_s=0.0, stream_s=0.0, request_s=0.0, bunching=0.0,
@@ -121,7 +121,7 @@ ROOFLINE = Engine(
 )  # fmt: skip
 
 
-#: Engines that are told apart: recent ones by their pace and by who waits for prompts, and those of 2024.
+#: Engines that are told apart, recent ones by their pace and by who waits for prompts, and those of 2024.
 ENGINES = {
     "TensorRT-LLM": Engine(pace=0.883),
     "vLLM": Engine(pace=1.07),

@@ -181,8 +181,27 @@ def _value(g, own):
     return first + load["output_tokens"] * decode_step_time(**own, batch=concurrency, context_tokens=context)
 
 
-def _weights(table):
-    """A row counts less in a large group of rows of one task, engine, model and chip, and a group in a large task."""
+def row_weights(table):
+    """
+    How much each row of `setups` counts in a fit.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Rows of `setups`.
+
+    Returns
+    -------
+    numpy.ndarray
+        The inverse root of the size of its group (task, engine, model, chip and precision), over the root of the sum
+        of these in its task: neither a long sweep of one model nor a large task drowns the others.
+
+    Examples
+    --------
+    >>> weights = row_weights(setups())
+    >>> bool(weights.min() > 0)
+    True
+    """
     groups = ["task", "software", "model", "accelerator", "weight_bits"]
     weight = table.groupby(groups)["value"].transform("size").to_numpy() ** -0.5
     return weight / np.sqrt(pd.Series(weight).groupby(table["task"].to_numpy()).transform("sum").to_numpy())
@@ -196,7 +215,7 @@ def _adjust(table, guess, build, start, *, weights=None, steps=30, predicted=pre
     """Values of the names in `guess` with the least weighted soft-L1 loss of the log error, bent at 0.15."""
     from scipy.optimize import least_squares
 
-    weights, names = _weights(table) if weights is None else weights, list(guess)
+    weights, names = row_weights(table) if weights is None else weights, list(guess)
 
     def loss(logs):
         error = _log_error(table, predicted(table, build(dict(zip(names, np.exp(logs), strict=True))))) / 0.15
@@ -237,7 +256,7 @@ def fit(table, start=None, *, weights=None, steps=30):
     outliers count linearly; and a tenth of the squared log of value over guess, which only decides what the rows leave
     open. Paces are normalised to a geometric mean of 1 over the recent engines.
     """
-    engines, weights = dict(start or ENGINES), _weights(table) if weights is None else np.asarray(weights)
+    engines, weights = dict(start or ENGINES), row_weights(table) if weights is None else np.asarray(weights)
     recent = [name for name in engines if name != "TensorRT-LLM 2024"]
 
     def shared(values):
@@ -307,7 +326,7 @@ def fit_overhead(table, engines):
     return known * _adjust(table, {"pace": 1.0}, paced, vars(engines[software]))["pace"] / engines[software].pace
 
 
-#: Ways to leave rows out, whole groups at a time: columns of `setups`.
+#: Columns of `setups` by whose groups rows are left out.
 GROUPS = ("architecture", "accelerator", "length")
 
 
@@ -333,7 +352,7 @@ def left_out(table, engines, by, *, groups=None, steps=8):
     numpy.ndarray
         As from `predict`; nan for groups that were not asked for.
     """
-    out, weights = np.full(len(table), np.nan), _weights(table)
+    out, weights = np.full(len(table), np.nan), row_weights(table)
     for group in table[by].unique() if groups is None else groups:
         own = (table[by] == group).to_numpy()
         others = fit(table[~own], engines, weights=weights[~own], steps=steps)
@@ -420,31 +439,3 @@ def coverage(table, error, by, *, level=0.9):
         every = quantile(np.ones(len(rows), dtype=bool))
         lines.append({"task": task, "factor": np.exp(every), "inside": inside.mean(), "rows": len(rows)})
     return pd.DataFrame(lines).set_index("task")
-
-
-def bootstrap(table, engines, *, draws, rng, steps=4):
-    """
-    Fits to groups of rows drawn with replacement: how firm the constants are.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `setups`.
-    engines : dict of econmodel.inference.Engine
-        Fitted to all rows: where each fit begins.
-    draws : int
-        How many.
-    rng : numpy.random.Generator
-        Source of chance.
-    steps : int
-        Most steps of the optimizer.
-
-    Returns
-    -------
-    list of dict of econmodel.inference.Engine
-        One a draw. A group is a task on one architecture, accelerator and engine.
-    """
-    weights = _weights(table)
-    group = table.groupby(["task", "architecture", "accelerator", "software"], sort=False).ngroup().to_numpy()
-    times = rng.multinomial(group.max() + 1, np.full(group.max() + 1, 1 / (group.max() + 1)), size=draws)
-    return [fit(table[n[group] > 0], engines, weights=(weights * n[group])[n[group] > 0], steps=steps) for n in times]

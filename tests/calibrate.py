@@ -48,8 +48,14 @@ def errors():
 
 
 def intervals(draws=40):
-    """Central 90 % of the constants over groups of rows drawn with replacement."""
-    found = validation.bootstrap(validation.setups(), ENGINES, draws=draws, rng=np.random.default_rng(5))
+    """Central 90 % of the constants over groups (task, architecture, accelerator, engine) drawn with replacement."""
+    table, rng, found = validation.setups(), np.random.default_rng(5), []
+    weights = validation.row_weights(table)
+    group = table.groupby(["task", "architecture", "accelerator", "software"], sort=False).ngroup().to_numpy()
+    n = group.max() + 1
+    for times in rng.multinomial(n, np.full(n, 1 / n), size=draws):
+        drawn = times[group] > 0
+        found.append(validation.fit(table[drawn], weights=(weights * times[group])[drawn], steps=4))
     lines = []
     sets = {"recent engines": [*validation.FREE, *validation.FIRST_FREE], "TensorRT-LLM 2024": [*validation.OLD_FREE]}
     sets |= {name: ["pace"] for name in ("TensorRT-LLM", "vLLM")} | {"SGLang": ["pace", "deferral"]}
@@ -64,7 +70,9 @@ def intervals(draws=40):
                 [item, name, "", f"{min(low, value):.4g}", f"{max(high, value):.4g}", unit, "derived", "authors2026",
                  "tests/calibrate.py", "2026-11-24", f"90 % of fits to resampled groups of {rests}; the value stands in econmodel.inference"]
             )  # fmt: skip
-    pd.DataFrame(lines, columns=catalog.COLUMNS).to_csv(catalog.DATA / "inference_constants.csv", index=False, lineterminator="\n")
+    pd.DataFrame(lines, columns=catalog.COLUMNS).to_csv(
+        catalog.DATA / "inference_constants.csv", index=False, lineterminator="\n"
+    )
 
 
 if __name__ == "__main__":
