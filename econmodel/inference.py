@@ -7,6 +7,9 @@ import numpy as np
 
 from econmodel.parts import (
     LAYOUTS,
+    Accelerator,
+    Llm,
+    Mlp,
     _entries,
     _entry_bytes,
     params_by_use,
@@ -21,7 +24,7 @@ class Engine:
     Serving software on real chips: the losses between a roofline and a measurement, one constant each.
 
     The defaults are fitted to engines since 2025 by `econmodel.validation.fit`, except where they are said to be
-    assumed; their intervals are rows of `data/engine.csv`.
+    assumed; their intervals are rows of `data/inference_constants.csv`.
 
     Parameters
     ----------
@@ -42,11 +45,10 @@ class Engine:
     layer_s, latent_s : float
         Time of a layer that no arithmetic explains: kernels that start, synchronise and are too small to fill the
         chip; and what the further projections of latent attention add. [s]
-    passes : float
-        Times that the activations of a token, of the model's hidden size, move to or from memory in a layer.
-    offline_s, stream_s : float
-        Work of the host per sequence and step, running beside the chip: without, and with, tokens streamed to
-        clients. [s]
+    pace : float
+        Both, relative to the mean of engines.
+    stream_s : float
+        Work of the host per sequence and step, beside the chip's, when tokens are streamed to clients. [s]
     request_s : float
         Time until a request reaches the scheduler. [s]
     bunching : float
@@ -59,9 +61,10 @@ class Engine:
     usable : float
         Share of the rest that the engine gives to the cache (assumed).
     max_sequences : float
-        Most sequences that the scheduler runs at once, per group (assumed). [sequence]
+        Most sequences that a scheduler runs at once (assumed); a group has one, or one per chip where attention is
+        copied. [sequence]
     chunk_tokens : float
-        Most tokens of prompts that one step takes (assumed). [token]
+        Most tokens of prompts that a scheduler puts into a step (assumed). [token]
     tile : float
         Rows that a matrix product over the tokens of one expert is rounded up to (assumed). [token]
     sustained : float
@@ -79,25 +82,24 @@ class Engine:
     (0.0, 1.0)
     """
 
-    compute: float = 0.85
-    four_bit: float = 0.55
-    expert_width: float = 900.0
-    attention: float = 0.95
-    bandwidth: float = 0.96
-    cache: float = 0.87
-    link: float = 0.55
+    compute: float = 0.788
+    four_bit: float = 0.57
+    expert_width: float = 671.0
+    attention: float = 0.899
+    bandwidth: float = 0.99
+    cache: float = 0.835
+    link: float = 0.36
     hop_s: float = 2e-6
-    layer_s: float = 65e-6
-    latent_s: float = 30e-6
-    passes: float = 15.0
-    offline_s: float = 15e-6
-    stream_s: float = 45e-6
-    request_s: float = 20e-3
-    bunching: float = 1.0
+    layer_s: float = 69.5e-6
+    latent_s: float = 29.6e-6
+    pace: float = 1.0
+    stream_s: float = 45.6e-6
+    request_s: float = 19e-3
+    bunching: float = 0.755
     deferral: float = 0.0
-    reserve_bytes: float = 4e9
-    usable: float = 0.92
-    max_sequences: float = 2048.0
+    reserve_bytes: float = 1.63e9
+    usable: float = 0.9
+    max_sequences: float = 1024.0
     chunk_tokens: float = 8192.0
     tile: float = 64.0
     sustained: float = 0.76
@@ -111,90 +113,106 @@ class Engine:
                 raise ValueError(f"{name} = {getattr(self, name)} is not allowed: a share between 0 and 1")
 
 
-#: No losses at all: what the textbook roofline says.
+#: No losses at all, as in the textbook roofline.
 ROOFLINE = Engine(
     compute=1.0, four_bit=1.0, expert_width=0.0, attention=1.0, bandwidth=1.0, cache=1.0, link=1.0, hop_s=0.0,
-    layer_s=0.0, latent_s=0.0, passes=0.0, offline_s=0.0, stream_s=0.0, request_s=0.0, bunching=0.0,
+    layer_s=0.0, latent_s=0.0, stream_s=0.0, request_s=0.0, bunching=0.0,
     reserve_bytes=0.0, usable=0.9, tile=0.0, sustained=1.0,
 )  # fmt: skip
+
+
+#: Engines that are told apart, recent ones by their pace and by who waits for prompts, and those of 2024.
+ENGINES = {
+    "TensorRT-LLM": Engine(pace=0.883),
+    "vLLM": Engine(pace=1.07),
+    "SGLang": Engine(pace=1.05, deferral=0.471),
+    "TensorRT-LLM 2024": Engine(compute=0.802, cache=0.78, pace=1.76, reserve_bytes=6.48e9),
+}
 
 
 class _Group(NamedTuple):
     """A model on a group of chips, checked, with what all formulas need."""
 
-    llm: object
-    chip: object
+    llm: Llm
+    chip: Accelerator
     engine: Engine
     layout: str
     n: np.ndarray
-    weight_bits: np.ndarray
     kv_bits: np.ndarray
-    use: object
-    routed: object
     mixing: int
     blocks: int
+    routed: Mlp | None
+    held_bytes: np.ndarray
+    read_bytes: np.ndarray
+    expert_bytes: np.ndarray
+    token_time: np.ndarray
+    head_time: float
+    expert_time: np.ndarray
+    attention_rate: float
 
 
 def _group(llm, accelerator, engine, layout, n_accelerators, weight_bits, kv_bits):
     if layout not in LAYOUTS:
         raise ValueError(f"layout = {layout!r} is not allowed: one of {', '.join(LAYOUTS)}, or None")
-    n = count(n_accelerators, "n_accelerators", least=1)
-    weight_bits = positive(weight_bits, "weight_bits")
+    bits, e, use = positive(weight_bits, "weight_bits"), engine or Engine(), params_by_use(llm)
     routed = next((m for m in llm.mlp if m.experts > 1), None)
     if kv_bits is None:
-        kv_bits = 16.0 if routed else np.clip(weight_bits, 8.0, 16.0)
+        kv_bits = 16.0 if routed else np.clip(bits, 8.0, 16.0)
     mixing = sum(a.layers for a in llm.attention if a.stride == 1) + (llm.recurrent.layers if llm.recurrent else 0)
-    blocks = min(mixing, sum(m.layers for m in llm.mlp)) if llm.mlp else mixing
+    wide, eight, four = _peaks(accelerator, e)
+    rate = np.where(bits > 8, wide, np.where(bits > 4, eight, four))
+    # experts at four bits leave the projections of attention at 16
+    kept = (bits < 8) & (routed is not None)
+    head = (llm.vocab or 0) * (llm.hidden_size or 0)
+    body = use.attention * np.where(kept, 2.0, bits / 8) + use.other * bits / 8
     return _Group(
-        llm, accelerator, engine or Engine(), layout, n, weight_bits, positive(kv_bits, "kv_bits"),
-        params_by_use(llm), routed, mixing, blocks,
+        llm=llm, chip=accelerator, engine=e, layout=layout, n=count(n_accelerators, "n_accelerators", least=1),
+        kv_bits=positive(kv_bits, "kv_bits"), mixing=mixing, routed=routed,
+        blocks=min(mixing, sum(m.layers for m in llm.mlp)) if llm.mlp else mixing,
+        held_bytes=body + 2 * use.embedding, read_bytes=body + 2 * head, expert_bytes=use.routed * bits / 8,
+        token_time=2 * (use.attention / np.where(kept, wide, rate) + use.other / rate),
+        head_time=2 * head / wide, expert_time=2 * use.routed / rate, attention_rate=wide / e.compute * e.attention,
     )  # fmt: skip
 
 
-def _peak(g, bits):
-    """Sustained rate of a matrix product at a precision; the next wider one where the chip lacks it."""
-    chip, shares = g.chip, {}
+def _peaks(chip, e):
+    """Rates that matrix products reach at 16, 8 and 4 bits; the next wider one where the chip lacks it."""
+    shares = {}
     for name in ("bf16", "fp8"):
         measured, rated = getattr(chip, f"{name}_measured_flop_per_s"), getattr(chip, f"{name}_flop_per_s")
-        shares[name] = None if measured is None or g.engine.sustained == 1 else measured / rated
-    known = shares["bf16"] or shares["fp8"] or g.engine.sustained
-    wide = (chip.bf16_flop_per_s or chip.fp8_flop_per_s or np.inf) * known
-    eight = chip.fp8_flop_per_s * (shares["fp8"] or known) if chip.fp8_flop_per_s else wide
-    four = chip.fp4_flop_per_s * (shares["fp8"] or known) * g.engine.four_bit if chip.fp4_flop_per_s else wide
-    return np.where(bits > 8, wide, np.where(bits > 4, eight, four)) * g.engine.compute
+        shares[name] = None if measured is None or e.sustained == 1 else measured / rated
+    known = shares["bf16"] or shares["fp8"] or e.sustained
+    wide = (chip.bf16_flop_per_s or chip.fp8_flop_per_s or np.inf) * known * e.compute
+    eight = chip.fp8_flop_per_s * (shares["fp8"] or known) * e.compute if chip.fp8_flop_per_s else wide
+    four = chip.fp4_flop_per_s * (shares["fp8"] or known) * e.compute * e.four_bit if chip.fp4_flop_per_s else wide
+    return wide, eight, four
 
 
-def _bits(g):
-    """Precision of the projections of attention: four-bit experts leave them at 16."""
-    return np.where((g.weight_bits < 8) & (g.routed is not None), 16.0, g.weight_bits)
+def _copies(g):
+    """Schedulers of the group, each with its own cap, chunk and host."""
+    return g.n if g.layout == "dep" else 1.0
 
 
 def _step(g, decoding, context, prompt_tokens, prompt_context, host_s):
     """Time of one step that decodes one token each for `decoding` sequences and prefills `prompt_tokens`."""
-    e, llm, chip, tensor = g.engine, g.llm, g.chip, g.layout == "tp"
+    e, llm, bandwidth, tensor = g.engine, g.llm, g.chip.bandwidth_bytes_per_s, g.layout == "tp"
     width, local = (g.n, 1.0) if tensor else (1.0, g.n)
     sequences, tokens = decoding / local, (decoding + prompt_tokens) / local
-    hidden, bandwidth = llm.hidden_size or 0, chip.bandwidth_bytes_per_s
-    head = (llm.vocab or 0) * hidden
     # matrix products: weights are read once, whatever the number of tokens
-    read = (g.use.attention * _bits(g) + g.use.other * g.weight_bits) / 8 + 2 * head
-    work = 2 * tokens * (g.use.attention / _peak(g, _bits(g)) + g.use.other / _peak(g, g.weight_bits))
-    read, work = read / width, (work + 2 * sequences * head / _peak(g, 16.0)) / width
+    read = g.read_bytes / width
+    work = (tokens * g.token_time + sequences * g.head_time) / width
     if g.routed:
         r, share = g.routed, 1.0 if g.layout == "pp" else g.n
         routed_tokens = tokens if g.layout == "pp" else decoding + prompt_tokens
-        touched = r.experts * -np.expm1(routed_tokens * np.log1p(-r.experts_per_token / r.experts))
+        touched = -np.expm1(routed_tokens * np.log1p(-r.experts_per_token / r.experts)) / share
         rows = routed_tokens * r.experts_per_token / share
         if g.layout == "dep":
             rows = rows + np.sqrt(2 * rows * np.log(g.n))
-        rows = rows + touched / share * e.tile / 2
-        inner = r.size / width
-        expert = g.use.routed / r.experts
-        read = read + touched * expert * g.weight_bits / 8 / share
-        work = work + 2 * rows * expert / (_peak(g, g.weight_bits) * inner / (inner + e.expert_width))
+        rows = rows / r.experts + touched * e.tile / 2
+        read = read + touched * g.expert_bytes
+        work = work + rows * g.expert_time * (1 + e.expert_width * width / r.size)
     time = np.hypot(read / (bandwidth * e.bandwidth), work)
     # attention: every sequence reads its own cache
-    rate = _peak(g, 16.0) / e.compute * e.attention
     for a in llm.attention:
         split = np.minimum(g.n, a.kv_heads) if tensor and a.kv_heads else 1.0
         held, over = _entries(a, context), _entries(a, prompt_context)
@@ -202,12 +220,14 @@ def _step(g, decoding, context, prompt_tokens, prompt_context, host_s):
             held, over = np.minimum(held, a.top_k), np.minimum(over, a.top_k)
         sizes = a.head_dim + a.v_head_dim
         absorbed = sizes if a.latent_dim is None else 2 * a.latent_dim + a.rope_dim
-        cache = a.layers * _entry_bytes(a, g.kv_bits) * held / split / (bandwidth * e.cache)
-        heads = 2 * a.layers * a.q_heads / width / rate
-        time = time + sequences * np.maximum(cache, heads * absorbed * held)
-        time = time + prompt_tokens / local * heads * sizes * over
-    moved = 2 * sequences * state_bytes(llm) / width + 2 * tokens * hidden * e.passes * g.mixing
-    return np.hypot(time + moved / bandwidth + _network(g, tokens) + _fixed(g), decoding * host_s)
+        cache = a.layers * _entry_bytes(a, g.kv_bits) / split / (bandwidth * e.cache)
+        heads = 2 * a.layers * a.q_heads / width / g.attention_rate
+        time = time + sequences * held * np.maximum(cache, heads * absorbed)
+        time = time + prompt_tokens / local * over * heads * sizes
+    if llm.recurrent:
+        time = time + 2 * sequences * state_bytes(llm) / width / (bandwidth * e.cache)
+    time = time + _network(g, tokens) + _fixed(g)
+    return np.hypot(time, decoding / _copies(g) * host_s) if host_s else time
 
 
 def _network(g, tokens):
@@ -225,25 +245,22 @@ def _network(g, tokens):
 
 def _fixed(g):
     latent = sum(a.layers for a in g.llm.attention if a.latent_dim)
-    return g.mixing * g.engine.layer_s + latent * g.engine.latent_s
+    return g.engine.pace * g.chip.layer_overhead * (g.mixing * g.engine.layer_s + latent * g.engine.latent_s)
 
 
 def _room(g, context):
     """Sequences of the whole group whose caches fit at a context, before the scheduler's cap."""
     e = g.engine
-    shared = (g.use.attention * _bits(g) + g.use.other * g.weight_bits) / 8 + 2 * g.use.embedding
-    weights = shared / (1.0 if g.layout == "dep" else g.n) + g.use.routed * g.weight_bits / 8 / g.n
+    weights = (g.held_bytes * _copies(g) + g.expert_bytes) / g.n
     free = e.usable * (g.chip.memory_bytes - e.reserve_bytes - weights)
-    states = 1.0 if g.layout == "dep" else g.n
-    held = state_bytes(g.llm) / states
+    held = state_bytes(g.llm) * _copies(g) / g.n
     for a in g.llm.attention:
         split = np.minimum(g.n, a.kv_heads) if g.layout == "tp" and a.kv_heads else 1.0
         split = g.n if g.layout == "pp" else split
         held = held + a.layers * _entry_bytes(a, g.kv_bits) * _entries(a, context) / split
-    copies = g.n if g.layout == "dep" else 1.0
-    fits = np.floor(copies * np.maximum(free, 0.0) / np.maximum(held, 1e-300))
+    fits = np.floor(_copies(g) * np.maximum(free, 0.0) / np.maximum(held, 1e-300))
     spread = (g.layout != "dep") | (g.routed is not None) | (g.n == 1)
-    return np.where(spread & (free >= 0), np.minimum(fits, e.max_sequences), 0.0)
+    return np.where(spread & (free >= 0), np.minimum(fits, _copies(g) * e.max_sequences), 0.0)
 
 
 def _steady(g, in_service, input_tokens, output_tokens, host_s, others=0.0):
@@ -253,7 +270,7 @@ def _steady(g, in_service, input_tokens, output_tokens, host_s, others=0.0):
     Per step `in_service - others` over `output_tokens` prompts arrive; a step takes a chunk of them, or none.
     """
     context, half = input_tokens + output_tokens / 2, input_tokens / 2
-    chunk = np.minimum(input_tokens, g.engine.chunk_tokens)
+    chunk = np.minimum(input_tokens, g.engine.chunk_tokens) * _copies(g)
     arriving = (in_service - others) / output_tokens * input_tokens
     share = np.minimum(arriving / chunk, 1.0)
     pure = _step(g, in_service, context, 0.0, half, host_s)
@@ -263,7 +280,7 @@ def _steady(g, in_service, input_tokens, output_tokens, host_s, others=0.0):
 
 def _prefill(g, prompts, input_tokens):
     tokens = prompts * input_tokens
-    steps = np.maximum(tokens / g.engine.chunk_tokens, 1.0)
+    steps = np.maximum(tokens / (g.engine.chunk_tokens * _copies(g)), 1.0)
     return steps * _step(g, 0.0, input_tokens, tokens / steps, input_tokens / 2, 0.0)
 
 
@@ -402,12 +419,10 @@ def decode_step_time(
     """
     g = _group(llm, accelerator, engine, layout, n_accelerators, weight_bits, kv_bits)
     context = non_negative(context_tokens, "context_tokens")
-    return _step(g, positive(batch, "batch"), context, 0.0, 0.0, g.engine.offline_s)[()]
+    return _step(g, positive(batch, "batch"), context, 0.0, 0.0, 0.0)[()]
 
 
-def max_batch(
-    llm, accelerator, *, n_accelerators, weight_bits, context_tokens, kv_bits=None, layout="tp", engine=None
-):
+def max_batch(llm, accelerator, *, n_accelerators, weight_bits, context_tokens, kv_bits=None, layout="tp", engine=None):
     """
     Sequences that a group can hold at once.
 
@@ -444,7 +459,16 @@ def max_batch(
 
 
 def completion_rates(
-    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None, engine=None
+    llm,
+    accelerator,
+    *,
+    n_accelerators,
+    weight_bits,
+    input_tokens,
+    output_tokens,
+    kv_bits=None,
+    layout=None,
+    engine=None,
 ):
     """
     Requests finished per second with 1, 2, ... of them in service: what a queue in front of the group needs.
@@ -493,7 +517,16 @@ def completion_rates(
 
 
 def predict_throughput(
-    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None, engine=None
+    llm,
+    accelerator,
+    *,
+    n_accelerators,
+    weight_bits,
+    input_tokens,
+    output_tokens,
+    kv_bits=None,
+    layout=None,
+    engine=None,
 ):
     """
     Output tokens per second of a whole group that always has requests waiting.
@@ -541,14 +574,14 @@ def predict_throughput(
     def rate(option):
         g = _group(llm, accelerator, engine, option, n_accelerators, weight_bits, kv_bits)
         room = _room(g, sum(lengths))
-        return [room / _steady(g, np.maximum(room, 1.0), *lengths, g.engine.offline_s)[1]]
+        return [room / _steady(g, np.maximum(room, 1.0), *lengths, 0.0)[1]]
 
     return _candidates(llm, layout, rate, lambda outcome: outcome[0])[0][()]
 
 
 def predict_latency(
-    llm, accelerator, *, n_accelerators, weight_bits, concurrency, input_tokens, output_tokens, kv_bits=None, layout=None,
-    engine=None,
+    llm, accelerator, *, n_accelerators, weight_bits, concurrency, input_tokens, output_tokens, kv_bits=None,
+    layout=None, engine=None,
 ):  # fmt: skip
     r"""
     Mean times to the first and to each further token while a fixed number of requests is kept in flight.

@@ -40,6 +40,8 @@ class Accelerator:
         To the CPU's memory, one direction. [B/s]
     power_w : float, optional
         Rated power. [W]
+    layer_overhead : float
+        Time of a layer that no arithmetic explains, relative to the chips on which `inference.Engine` is fitted.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Accelerator:
     scale_up_bytes_per_s: float | None = None
     host_bytes_per_s: float | None = None
     power_w: float | None = None
+    layer_overhead: float = 1.0
 
     def __post_init__(self):
         """Check what was given."""
