@@ -231,6 +231,8 @@ def test_a_tier_replaces_recomputing_and_a_hidden_transfer_costs_nothing_until_i
     assert hidden.rate == pytest.approx(1 / (0.4 + 0.4), rel=1e-3)
     assert stalled.rate == pytest.approx(1 / (0.4 + 0.4 + lost * 0.5), rel=1e-3)
     assert slow.rate == pytest.approx(1 / (lost * 50), rel=1e-3)
+    alone = mt.tiered_throughput(1, hit_hbm=0, hit_tiers=0.96, transfer_time=5, **context, **decode)
+    assert alone.call_time == pytest.approx(0.4 + 5 + 400 * 0.021, rel=0.05)
     with pytest.raises(ValueError, match="hit_tiers"):
         mt.tiered_throughput(1, hit_hbm=0.5, hit_tiers=0.4, **context, **decode)
 
@@ -300,6 +302,8 @@ def test_replay_plays_whole_sessions_in_order_and_stops():
         assert (np.diff(own) == 1).all()
         assert own[0] % 5 == 0
     assert len(np.unique(play)) >= 20
+    cut, _ = mt.replay([1, 1, 1], [0, 40, 60], n_open=1, horizon_s=50, stagger_s=0, pause_s=0, rng=rng)
+    assert cut.tolist() == [0, 1]
     for wrong in ([1, 2, 1], [1, 1, 1]):
         with pytest.raises(ValueError, match="sessions"):
             mt.replay(
