@@ -332,37 +332,45 @@ def session_throughput(
 
     Notes
     -----
-    Decoding gets what others leave, so :math:`a = X o (t_0 + a t_1) / (1 - X P)`, and Little's law closes the circle:
+    A call meets the queues that the other :math:`N - 1` sessions make, :math:`X' = X (N - 1) / N` (as in approximate
+    mean-value analysis); decoding gets what prefill leaves. Little's law closes the circle:
 
-    .. math:: N = X \left( Z + \frac{P}{1 - X P} + \frac{D}{1 - X D} + \frac{o t_0}{1 - X (P + o t_1)} \right),
+    .. math:: N = X \left( Z + \frac{P}{1 - X' P} + \frac{D}{1 - X' D}
+       + \frac{o (t_0 + t_1)}{1 - X' (P + o t_1)} \right),
 
-    solved for :math:`X` by bisection, below the limit that :math:`a \le` `max_batch` sets. Sessions share the GPU
-    evenly; tests hold it against a simulation.
+    solved for :math:`X` by bisection, below the limit that :math:`a \le` `max_batch` sets. Tests hold it against a
+    simulation.
+
+    References
+    ----------
+    M. Reiser and S. Lavenberg, "Mean-value analysis of closed multichain queuing networks", 1980. ``reiser1980mva``
 
     Examples
     --------
     >>> calls = dict(wait_time=20, exclusive_time=0.5, output_tokens=400, step_time=0.02, step_time_per_context=1e-3)
     >>> session_throughput([1, 32, 1e6], **calls).rate.round(3)
-    array([0.035, 0.728, 1.111])
+    array([0.035, 0.73 , 1.111])
     """
     sessions, wait = non_negative(n_sessions, "n_sessions"), non_negative(wait_time, "wait_time")
     own, link = non_negative(exclusive_time, "exclusive_time"), non_negative(link_time, "link_time")
     output = positive(output_tokens, "output_tokens")
-    first = output * positive(step_time, "step_time")
+    bare = output * positive(step_time, "step_time")
     more = output * non_negative(step_time_per_context, "step_time_per_context")
     room = non_negative(max_batch, "max_batch")
-    shape = np.broadcast_shapes(*(np.shape(x) for x in (sessions, wait, own, link, first, more, room)))
+    shape = np.broadcast_shapes(*(np.shape(x) for x in (sessions, wait, own, link, bare, more, room)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        full = np.where(room == 0, 0.0, 1 / (first / room + own + more))
-        top = np.minimum(np.minimum(full, 1 / link), sessions / (wait + own + link + first)) + np.zeros(shape)
+        others = np.where(sessions > 1, 1 - 1 / sessions, 0.0)
+        full = np.where(room == 0, 0.0, 1 / (bare / room + own + more))
+        top = np.minimum(np.minimum(full, 1 / link), sessions / (wait + own + link + bare + more)) + np.zeros(shape)
         low, high = np.zeros(shape), top
         for _ in range(60):
             rate = (low + high) / 2
-            decoding = first / (1 - rate * (own + more))
-            needed = rate * (wait + own / (1 - rate * own) + link / (1 - rate * link) + decoding)
+            met = rate * others
+            decode = (bare + more) / (1 - met * (own + more))
+            needed = rate * (wait + own / (1 - met * own) + link / (1 - met * link) + decode)
             low, high = np.where(needed <= sessions, rate, low), np.where(needed <= sessions, high, rate)
         rate = high
-        decoding = np.minimum(rate * first / np.maximum(1 - rate * (own + more), 0), room)
+        decoding = np.minimum(rate * (bare + more) / np.maximum(1 - rate * others * (own + more), 0), room)
         call_time = np.where(rate > 0, sessions / rate - wait, np.inf)
     return SessionLoad(rate[()], decoding[()], call_time[()])
 
