@@ -566,10 +566,11 @@ def training_runs():
     layouts = pd.DataFrame.from_dict(_by_item("training_layouts"), orient="index")
     networks = pd.DataFrame.from_dict(_by_item("training_networks"), orient="index")
     frame = frame[frame["series"].isin(layouts.index)]
-    frame = frame.join(layouts, on="series", rsuffix="_layout").join(networks, on="accelerator")
+    layouts = layouts.rename(columns={"sequence": "length"})
+    frame = frame.join(layouts, on="series").join(networks, on="accelerator")
     _refuse("training_layouts", "software", layouts, ~layouts.index.isin(frame.dropna(subset="machine")["series"]),
             "no such run, or its chip is not in training_networks.csv")  # fmt: skip
-    frame["sequence"] = frame["sequence"].fillna(frame.pop("sequence_layout"))
+    frame["sequence"] = frame["sequence"].fillna(frame.pop("length"))
     shapes = llms().set_index("model")
     for size in ("layers", "hidden_size"):
         frame[size] = frame[size].fillna(frame["name"].map(shapes[size]))

@@ -280,13 +280,14 @@ def checkpoint_interval(*, checkpoint_time, mtbf, restart_time=0.0):
     cost, mtbf = non_negative(checkpoint_time, "checkpoint_time"), positive(mtbf, "mtbf")
     non_negative(restart_time, "restart_time")
     cost, mtbf = np.broadcast_arrays(cost, mtbf)
-    share = cost / np.where(np.isinf(mtbf), 1, mtbf)
+    finite = np.where(np.isinf(mtbf), 1, mtbf)
+    share = cost / finite
     p = np.sqrt(-2 * np.expm1(-share))
     coefficients = [0, 1, -1 / 3, 11 / 72, -43 / 540, 769 / 17280, -221 / 8505, 680863 / 43545600]
     near = np.polynomial.polynomial.polyval(p, coefficients)
     exact = 1 + lambertw(-np.exp(-1 - share)).real
     ratio = np.where(share < 1e-3, near, exact)
-    return np.where(np.isinf(mtbf), np.where(cost == 0, 0.0, np.inf), mtbf * ratio)[()]
+    return np.where(np.isinf(mtbf), np.where(cost == 0, 0.0, np.inf), finite * ratio)[()]
 
 
 def goodput(*, interval, checkpoint_time, mtbf, restart_time=0.0):
@@ -542,8 +543,8 @@ def step_terms(runs):
     Returns
     -------
     pandas.DataFrame
-        `runs` with `copy` (accelerators that hold one set of weights), `tensor` [s], `bubble` (tokens of one
-        accelerator that filling the pipeline costs), `volume` (`exchange_time` at the rate of the links) [s], `hops`
+        `runs` with `copy` (accelerators that hold one set of weights), `tensor_time` [s], `bubble` (tokens of
+        one accelerator that filling the pipeline costs), `volume` (`exchange_time` at the rate of the links) [s], `hops`
         (the same at a latency of one) and `spread` (expected maximum of n standard normals).
 
     Notes
@@ -570,22 +571,24 @@ def step_terms(runs):
     volume = exchange_time(runs["params"] * runs["exchange"] / copy, **exchange)
     hops = exchange_time(0, latency_s=1, rings=runs["rings"], **exchange)
     spread = slowest_of(runs["n_accelerators"], mean=0, std=1)
-    return runs.assign(copy=copy, tensor=tensor, bubble=bubble, volume=volume, hops=hops, spread=spread)
+    return runs.assign(copy=copy, tensor_time=tensor, bubble=bubble, volume=volume, hops=hops, spread=spread)
 
 
 #: Constants of `fit_step_time`, and the column of the runs over whose names each is shared.
 SHARED = {"token_time": "series", "exposed": "software", "latency": "machine", "jitter": "machine"}
 
+_TERMS = ("tokens", "tensor_time", "bubble", "volume", "hops", "spread")
+
 
 class StepFit(NamedTuple):
-    """Logarithms of fitted constants with their covariance; `names` are pairs such as ("exposed", "NeMo")."""
+    """Fitted constants; `names` are pairs such as ("exposed", "NeMo on H100")."""
 
     names: list
-    logs: np.ndarray
-    covariance: np.ndarray
+    best: np.ndarray
+    draws: np.ndarray
 
 
-def fit_step_time(runs, *, guesses, noise):
+def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     r"""
     Fit what runs of one machine, one software and one series share.
 
@@ -594,20 +597,25 @@ def fit_step_time(runs, *, guesses, noise):
     runs : pandas.DataFrame
         From `step_terms`.
     guesses : dict
-        ("exposed", software), ("latency", machine), ("jitter", machine) -> what physics expects, and the factor by which
-        it may be off (one standard deviation of the logarithm).
+        ("exposed", software), ("latency", machine), ("jitter", machine) -> what physics expects, and the factor by
+        which it may be off (one standard deviation of the logarithm).
     noise : float
         Standard deviation of the logarithm of a measured step.
+    rng : numpy.random.Generator
+        Source of randomness.
+    n : int
+        Draws wanted; rounded up to full rounds of the chains.
 
     Returns
     -------
     StepFit
-        Largest posterior, and the inverse of its curvature. Time of a token of each series is left free.
+        Logarithms of the constants of greatest posterior density, `best`, and `draws` from the posterior. The time of
+        a token is free in each series.
 
     Raises
     ------
     ValueError
-        `noise` not above 0.
+        `noise` not above 0, `n` no whole number from 1.
     KeyError
         No guess for a constant.
 
@@ -616,29 +624,55 @@ def fit_step_time(runs, *, guesses, noise):
     .. math:: t = a x \, (1 + s e_n) + a b + T + \kappa G + \alpha H
 
     Deviations count by their square up to about `noise`, linearly beyond, so that one odd machine cannot bend the rest.
+    Draws come from chains that jump along the difference of two other chains.
+
+    References
+    ----------
+    C. J. F. ter Braak, "A Markov Chain Monte Carlo version of the genetic algorithm Differential Evolution", 2006.
+    ``terbraak2006``
 
     Examples
     --------
     See chapter 3.
     """
     positive(noise, "noise")
+    count(n, "n", least=1)
     names = [(constant, group) for constant, by in SHARED.items() for group in dict.fromkeys(runs[by])]
     free = len(set(runs["series"]))
-    centre, width = np.log([guesses[name] for name in names[free:]]).T
-    pace = {name: (own["step"] / own["tokens"]).min() for name, own in runs.groupby("series")}
-    start = np.r_[np.log([pace[name] for _, name in names[:free]]), centre]
-    step = np.log(runs["step"].to_numpy())
+    expected, factor = np.transpose([guesses[name] for name in names[free:]])
+    centre, width = np.log(expected), np.log(factor)
+    measured, columns = np.log(runs["step"].to_numpy()), {name: runs[name].to_numpy() for name in runs}
 
     def residuals(logs):
-        off = (np.log(predict_step_time(StepFit(names, logs, np.empty(0)), runs).total) - step) / noise
+        off = (np.log(predict_step_time(StepFit(names, logs, logs), columns).total) - measured) / noise
         robust = np.sign(off) * np.sqrt(2 * np.hypot(1, off) - 2)
-        return np.r_[robust, (logs[free:] - centre) / width]
+        return np.concatenate([robust, (logs[..., free:] - centre) / width], axis=-1)
 
-    found = least_squares(residuals, start, x_scale=0.1)
-    return StepFit(names, found.x, np.linalg.inv(found.jac.T @ found.jac))
+    pace = {name: np.log((own["step"] / own["tokens"]).min()) for name, own in runs.groupby("series")}
+    start = np.r_[[pace[name] for _, name in names[:free]], centre]
+    best = least_squares(residuals, start, x_scale=0.1).x
+    return StepFit(names, best, _posterior(lambda logs: -0.5 * (residuals(logs) ** 2).sum(axis=-1), best, n, rng))
 
 
-def predict_step_time(fit, runs, *, logs=None):
+def _posterior(log_density, best, n, rng, *, every=50, burn=1000):
+    """Draws by differential evolution: all chains jump at once, each along the difference of two others."""
+    size = best.size
+    chains = best + 0.1 * rng.standard_normal((64, size))
+    level, kept = log_density(chains), []
+    for round_ in range(burn + every * -(-n // len(chains))):
+        shift = rng.integers(1, len(chains), 2)
+        away = np.roll(chains, shift[0], axis=0) - np.roll(chains, shift[1], axis=0)
+        scale = 1.0 if round_ % 10 == 0 else 2.38 / np.sqrt(2 * size)
+        proposal = chains + scale * away + 1e-4 * rng.standard_normal(chains.shape)
+        proposed = log_density(proposal)
+        better = np.log(rng.random(len(chains))) < proposed - level
+        chains, level = np.where(better[:, None], proposal, chains), np.where(better, proposed, level)
+        if round_ >= burn and (round_ - burn) % every == every - 1:
+            kept.append(chains)
+    return np.concatenate(kept)
+
+
+def predict_step_time(fit, runs, *, drawn=False):
     """
     Steps of runs, measured or imagined, from fitted constants.
 
@@ -648,8 +682,8 @@ def predict_step_time(fit, runs, *, logs=None):
         From `fit_step_time`.
     runs : pandas.DataFrame
         As there, without `step`; names must have been fitted.
-    logs : array_like, shape (draws, constants), optional
-        Draws of the constants in place of the fitted ones.
+    drawn : bool
+        Whether to return a row for every draw of the constants, instead of their best values.
 
     Returns
     -------
@@ -666,15 +700,14 @@ def predict_step_time(fit, runs, *, logs=None):
     See chapter 3.
     """
     place = {name: i for i, name in enumerate(fit.names)}
-    values = np.exp(fit.logs if logs is None else logs)
+    values = np.exp(fit.draws if drawn else fit.best)
     a, exposed, latency, jitter = (
         values[..., [place[constant, group] for group in runs[by]]] for constant, by in SHARED.items()
     )
-    column = {name: runs[name].to_numpy() for name in ("tokens", "tensor", "bubble", "volume", "hops", "spread")}
-    compute = a * column["tokens"]
-    exchange = exposed * column["volume"] + latency * column["hops"]
-    tensor = np.broadcast_to(column["tensor"], compute.shape)
-    return StepTime(compute, tensor, a * column["bubble"], exchange, compute * jitter * column["spread"])
+    tokens, tensor, bubble, volume, hops, spread = (np.asarray(runs[name]) for name in _TERMS)
+    compute = a * tokens
+    exchange = exposed * volume + latency * hops
+    return StepTime(compute, np.broadcast_to(tensor, compute.shape), a * bubble, exchange, compute * jitter * spread)
 
 
 def power_law_lost(n_chips, rate, n_new):
