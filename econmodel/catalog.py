@@ -404,6 +404,39 @@ def series(table):
     return frame.assign(kind=rows["kind"], source=rows["source"]).reset_index(drop=True)
 
 
+def quantities(table):
+    """
+    Numbers of one table in SI, with their ranges.
+
+    Parameters
+    ----------
+    table : str
+        One of `tables`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index `item`, `parameter`; columns `value` (the middle of the range where only that is given), `low`, `high`
+        (nan where not given).
+
+    Raises
+    ------
+    KeyError
+        Unknown table.
+
+    Examples
+    --------
+    >>> quantities("training_reliability").loc[("MegaScale", "catch_up_time"), ["low", "high"]].tolist()
+    [0.0, 900.0]
+    """
+    rows = _facts(table)
+    rows = rows[~rows["unit"].isin(WORDS)]
+    middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
+    factor = rows["unit"].map(lambda unit: UNITS[unit][0])
+    frame = pd.DataFrame({"value": middle * factor, "low": rows["low"] * factor, "high": rows["high"] * factor})
+    return frame.set_index(pd.MultiIndex.from_frame(rows[["item", "parameter"]]))
+
+
 def measured_series():
     """
     Names of the bulk series of measurements: wide tables whose columns `columns` of the data explain.

@@ -603,9 +603,9 @@ def forecasts_against_outcome(table, *, label):
     return fig
 
 
-def intervals(table, *, lines, label):
+def intervals(table, *, lines, label, log=True):
     """
-    Values with their intervals on a logarithmic axis, one row each, against thresholds.
+    Values with their intervals, one row each, against thresholds.
 
     Parameters
     ----------
@@ -615,6 +615,8 @@ def intervals(table, *, lines, label):
         Thresholds.
     label : str
         Axis label, with unit.
+    log : bool
+        Whether the axis is logarithmic; else it starts at zero.
 
     Returns
     -------
@@ -628,7 +630,9 @@ def intervals(table, *, lines, label):
         ax.axvline(level, color=ORANGE, lw=1.2)
         ax.text(level, len(table) - 0.35, name, color="#9a4a00", ha="center", va="bottom", fontsize=9)
     ax.set_yticks(rows, table.index)
-    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.set(xscale="log" if log else "linear", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    if not log:
+        ax.set_xlim(0, None)
     ax.grid(axis="y", visible=False)
     return fig
 
@@ -664,4 +668,215 @@ def labelled_dots(dates, values, names, groups, *, label):
     ax.set(ylabel=label, xlabel="release", ylim=(0, None))
     ax.margins(x=0.12)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig
+
+
+def scaling_panels(runs, *, label):
+    """
+    Throughput per accelerator against the size of the cluster, one panel per group, with what a model says.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Columns `panel`, `series`, `size`, `measured`, `predicted` (over the smallest cluster of the series) and
+        `left_out`: hollow marks were not seen by the fit.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(dict.fromkeys(runs["panel"]))
+    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 5.6), sharex=True, sharey=True)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        shown = runs[runs["panel"] == panel]
+        for color, marker, (name, own) in zip(
+            [*GROUPS, GREY, "0.2"], "os^Dvp", shown.groupby("series", sort=False), strict=False
+        ):
+            curve = own.groupby("size")["predicted"].mean()
+            ax.plot(curve.index, curve, "-", color=color, lw=1.3)
+            for hidden, dots in own.groupby("left_out"):
+                fill = "white" if hidden else color
+                ax.plot(
+                    dots["size"], dots["measured"], marker, color=color, mfc=fill, ms=5, label=None if hidden else name
+                )
+        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom", fontsize=10)
+        ax.set(xscale="log", xlim=(5, 2e4), ylim=(0, 1.12))
+        ax.tick_params(labelbottom=True)
+        ax.legend(fontsize=7, loc="lower left", handletextpad=0.2, borderpad=0.1)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    fig.supxlabel("accelerators", fontsize=11)
+    fig.supylabel(label, fontsize=11)
+    return fig
+
+
+def predicted_shares(table, *, tolerance, label):
+    """
+    Measured shares with a band of tolerance, a model's predictions with their intervals, and a baseline.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of names; columns `lost`, `predicted`, `low`, `high`, `power_law`. [1]
+    tolerance : float
+        Half width of the band, as a share of the measured value. [1]
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.3 * len(table) + 1.2))
+    rows = np.arange(len(table))[::-1]
+    lost = 100 * table["lost"]
+    ax.barh(
+        rows,
+        2 * tolerance * lost,
+        left=(1 - tolerance) * lost,
+        height=0.7,
+        color="0.85",
+        label=f"measured ± {tolerance:.0%}",
+    )
+    ax.plot(lost, rows, "|", color="0.2", ms=11, mew=2, label="measured")
+    ax.hlines(rows, 100 * table["low"].clip(lower=0.002), 100 * table["high"], color=BLUE, lw=1.5)
+    ax.plot(100 * table["predicted"], rows, "o", color=BLUE, ms=5, label="model")
+    ax.plot(100 * table["power_law"].clip(lower=0.002), rows, "x", color=ORANGE, ms=6, mew=1.5, label="power law")
+    ax.set_yticks(rows, table.index, fontsize=8)
+    ax.set(xscale="log", xlabel=label, xlim=(0.9, 100), ylim=(-0.6, len(table) - 0.4))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig
+
+
+def stacked_shares(shares, low, high, *, label):
+    """
+    What a whole consists of, one stacked bar per case, each part with its value and interval where there is room.
+
+    Parameters
+    ----------
+    shares, low, high : pandas.DataFrame
+        One row per case, one column per part. [1]
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    colors = [BLUE, "#56b4e9", GREEN, PINK, ORANGE, "#e69f00", "#7a4b00", GREY]
+    fig, ax = plt.subplots(figsize=(7.6, 1.0 * len(shares) + 1.9))
+    rows, left = np.arange(len(shares))[::-1], np.zeros(len(shares))
+    for color, part in zip(colors, shares, strict=False):
+        ink = "white" if color in (BLUE, ORANGE, "#7a4b00") else "black"
+        ax.barh(rows, 100 * shares[part], left=left, color=color, height=0.6, label=part)
+        for y, at, value, few, many in zip(rows, left, shares[part], low[part], high[part], strict=True):
+            if value > 0.055:
+                text = f"{100 * value:.0f}\n({100 * few:.0f}-{100 * many:.0f})"
+                ax.text(
+                    at + 50 * value,
+                    y,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color=ink,
+                )
+        left = left + 100 * shares[part].to_numpy()
+    ax.set_yticks(rows, shares.index)
+    ax.set(xlabel=label, xlim=(0, 100))
+    ax.grid(visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3, fontsize=8)
+    return fig
+
+
+def counted_and_printed(names, counted, printed, groups, *, label):
+    """
+    Counts as bars, coloured by group, and a mark where a printed share of the total would put them.
+
+    Parameters
+    ----------
+    names, groups : sequence of str
+        Name and group of each bar.
+    counted, printed : array_like
+        Count, and count that the printed share implies.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.25 * len(counted) + 1.2))
+    colors = dict(zip(dict.fromkeys(groups), [BLUE, GREEN, PINK, ORANGE, GREY, "#56b4e9"], strict=False))
+    rows = np.arange(len(counted))[::-1]
+    for group, color in colors.items():
+        own = np.asarray(groups) == group
+        ax.barh(rows[own], np.asarray(counted)[own], color=color, height=0.7, label=group)
+    ax.plot(printed, rows, "|", color="black", ms=10, mew=2, label="printed share of the total")
+    ax.set_yticks(rows, names, fontsize=8)
+    ax.set(xlabel=label, ylim=(-0.6, len(counted) - 0.4))
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="lower right", fontsize=8)
+    return fig
+
+
+def goodput_curves(curves, best):
+    """
+    Share of time that makes progress against the interval between checkpoints, with the best interval of each curve.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Index: interval [min]; one column per cluster. [1]
+    best : pandas.DataFrame
+        Index as the columns of `curves`; columns: name of a rule -> interval [min].
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3.4))
+    x = curves.index.to_numpy()
+    for color, name in zip(GROUPS, curves, strict=False):
+        ax.plot(x, 100 * curves[name], color=color, lw=2, label=name)
+    for marker, rule in zip("ox^", best, strict=False):
+        at = [np.interp(best.loc[name, rule], x, 100 * curves[name]) for name in curves]
+        ax.plot(best[rule], at, marker, color="black", ms=7, mfc="none", mew=1.4, ls="none", label=rule)
+    ax.set(
+        xscale="log", xlabel="work between two checkpoints (min)", ylabel="time that makes progress (%)", ylim=(0, 100)
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def dots_and_lines(dots, lines, *, labels):
+    """
+    Measured values and fitted lines against one quantity, one panel per group.
+
+    Parameters
+    ----------
+    dots, lines : pandas.DataFrame
+        Columns `panel`, `x`, `y`.
+    labels : tuple of str
+        Axis labels, with units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(dict.fromkeys(dots["panel"]))
+    fig, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 2.9))
+    for ax, panel in zip(axes, panels, strict=True):
+        own, line = dots[dots["panel"] == panel], lines[lines["panel"] == panel]
+        ax.plot(line["x"], line["y"], color=ORANGE, lw=2)
+        ax.plot(own["x"], own["y"], "o", color=BLUE, ms=5, alpha=0.7)
+        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom", fontsize=10)
+        ax.set(xlim=(0, None), ylim=(0, 1.1 * own["y"].max()))
+    fig.supxlabel(labels[0], fontsize=11)
+    axes[0].set_ylabel(labels[1])
     return fig

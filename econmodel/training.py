@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import least_squares
 from scipy.special import lambertw, ndtri_exp
 
@@ -544,8 +545,8 @@ def step_terms(runs):
     -------
     pandas.DataFrame
         `runs` with `copy` (accelerators that hold one set of weights), `tensor_time` [s], `bubble` (tokens of
-        one accelerator that filling the pipeline costs), `volume` (`exchange_time` at the rate of the links) [s], `hops`
-        (the same at a latency of one) and `spread` (expected maximum of n standard normals).
+        one accelerator that filling the pipeline costs), `volume` (`exchange_time` at the rate of the links) [s],
+        `hops` (the same at a latency of one) and `spread` (expected maximum of n standard normals).
 
     Notes
     -----
@@ -597,8 +598,8 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     runs : pandas.DataFrame
         From `step_terms`.
     guesses : dict
-        ("exposed", software), ("latency", machine), ("jitter", machine) -> what physics expects, and the factor by
-        which it may be off (one standard deviation of the logarithm).
+        "exposed", "latency" and "jitter" -> what physics expects, and the factor by which it may be off (one standard
+        deviation of the logarithm).
     noise : float
         Standard deviation of the logarithm of a measured step.
     rng : numpy.random.Generator
@@ -639,7 +640,7 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     count(n, "n", least=1)
     names = [(constant, group) for constant, by in SHARED.items() for group in dict.fromkeys(runs[by])]
     free = len(set(runs["series"]))
-    expected, factor = np.transpose([guesses[name] for name in names[free:]])
+    expected, factor = np.transpose([guesses[constant] for constant, _ in names[free:]])
     centre, width = np.log(expected), np.log(factor)
     measured, columns = np.log(runs["step"].to_numpy()), {name: runs[name].to_numpy() for name in runs}
 
@@ -657,7 +658,8 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
 def _posterior(log_density, best, n, rng, *, every=50, burn=1000):
     """Draws by differential evolution: all chains jump at once, each along the difference of two others."""
     size = best.size
-    chains = best + 0.1 * rng.standard_normal((64, size))
+    # rounded, so that the last digits of a machine's optimum do not send the chains elsewhere
+    chains = np.round(best, 3) + 0.1 * rng.standard_normal((64, size))
     level, kept = log_density(chains), []
     for round_ in range(burn + every * -(-n // len(chains))):
         shift = rng.integers(1, len(chains), 2)
@@ -708,6 +710,49 @@ def predict_step_time(fit, runs, *, drawn=False):
     compute = a * tokens
     exchange = exposed * volume + latency * hops
     return StepTime(compute, np.broadcast_to(tensor, compute.shape), a * bubble, exchange, compute * jitter * spread)
+
+
+def lost_shares(runs, left_out, fits):
+    """
+    Lost share of throughput at the largest cluster of every series: measured, predicted, and by a power law.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        From `step_terms`.
+    left_out : pandas.Series of bool
+        Runs that the fits have not seen, the largest of every series among them.
+    fits : dict of str to StepFit
+        Machine -> fit to the rest of its runs.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index series; `machine`, `smallest`, `largest`, `lost`, `predicted`, `low`, `high` (90 % of the draws),
+        `power_law`: one less throughput per accelerator over the median measured at the smallest size. [1]
+
+    Examples
+    --------
+    See chapter 3.
+    """
+    lines = {}
+    for series, own in runs.groupby("series", sort=False):
+        rate, sizes = own["tokens"] / own["step"], own["n_accelerators"]
+        base, last = rate[sizes == sizes.min()].median(), own.loc[[sizes.idxmax()]]
+        machine, kept = last["machine"].item(), ~left_out[own.index]
+        best, drawn = (predict_step_time(fits[machine], last, drawn=drawn).total for drawn in (False, True))
+        low, high = np.quantile(1 - last["tokens"].item() / drawn / base, [0.05, 0.95])
+        lines[series] = {
+            "machine": machine,
+            "smallest": sizes.min(),
+            "largest": sizes.max(),
+            "lost": 1 - rate[last.index].item() / base,
+            "predicted": 1 - last["tokens"].item() / best.item() / base,
+            "low": low,
+            "high": high,
+            "power_law": power_law_lost(sizes[kept], rate[kept], sizes.max()),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("series")
 
 
 def power_law_lost(n_chips, rate, n_new):

@@ -264,7 +264,7 @@ def invented():
 
 
 def fitted(runs, seed=1, **options):
-    guesses = {("exposed", "S"): (1, 3), ("latency", "M"): (20e-6, 2), ("jitter", "M"): (0.02, 2)}
+    guesses = {"exposed": (1, 3), "latency": (20e-6, 2), "jitter": (0.02, 2)}
     return training.fit_step_time(runs, guesses=guesses, rng=np.random.default_rng(seed), **options)
 
 
@@ -281,6 +281,18 @@ def test_the_fit_finds_what_was_put_in_and_predicts_what_was_left_out(invented):
     assert ((low < runs.loc[~kept, "step"]) & (runs.loc[~kept, "step"] < high)).all()
     again = fitted(runs[kept], noise=0.001, n=200)
     np.testing.assert_array_equal(fit.draws, again.draws)
+
+
+def test_lost_shares_are_those_of_the_largest_cluster(invented):
+    runs, _ = invented
+    left_out = runs["n_accelerators"] == 4096
+    table = training.lost_shares(runs, left_out, {"M": fitted(runs[~left_out], noise=0.001, n=200)})
+    rate = (runs["tokens"] / runs["step"]).to_numpy().reshape(3, 4)
+    np.testing.assert_allclose(table["lost"], 1 - rate[:, -1] / rate[:, 0])
+    np.testing.assert_allclose(table["predicted"], table["lost"], atol=0.01)
+    assert table["largest"].tolist() == [4096] * 3
+    assert ((table["low"] <= table["lost"]) & (table["lost"] <= table["high"])).all()
+    assert table.loc["a", "power_law"] < 0.8 * table.loc["a", "lost"]
 
 
 def test_one_odd_run_does_not_bend_the_fit(invented):
@@ -306,7 +318,7 @@ def test_more_chips_than_sequences_share_one(invented):
 def test_a_constant_without_a_guess_and_a_name_without_a_fit_are_missed(invented):
     runs, _ = invented
     with pytest.raises(KeyError, match="latency"):
-        training.fit_step_time(runs, guesses={("exposed", "S"): (1, 3)}, noise=0.01, rng=np.random.default_rng(1))
+        training.fit_step_time(runs, guesses={"exposed": (1, 3)}, noise=0.01, rng=np.random.default_rng(1))
     fit = fitted(runs, noise=0.01, n=1)
     with pytest.raises(KeyError, match="other"):
         training.predict_step_time(fit, runs.assign(machine="other"))
