@@ -688,7 +688,7 @@ def scaling_panels(runs, *, label):
     matplotlib.figure.Figure
     """
     panels = list(dict.fromkeys(runs["panel"]))
-    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 5.6), sharex=True, sharey=True)
+    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 6), sharey=True)
     for ax, panel in zip(axes.flat, panels, strict=False):
         shown = runs[runs["panel"] == panel]
         for color, marker, (name, own) in zip(
@@ -702,9 +702,12 @@ def scaling_panels(runs, *, label):
                     dots["size"], dots["measured"], marker, color=color, mfc=fill, ms=5, label=None if hidden else name
                 )
         ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom", fontsize=10)
-        ax.set(xscale="log", xlim=(5, 2e4), ylim=(0, 1.12))
-        ax.tick_params(labelbottom=True)
-        ax.legend(fontsize=7, loc="lower left", handletextpad=0.2, borderpad=0.1)
+        ends = shown["size"].min(), shown["size"].max()
+        ticks = [tick for tick in 8 * 4.0 ** np.arange(7) if ends[0] / 2 <= tick <= 2 * ends[1]]
+        ax.set(xscale="log", xlim=(ends[0] / 1.4, ends[1] * 1.4), ylim=(0, 1.12))
+        ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], fontsize=8)
+        ax.minorticks_off()
+        ax.legend(fontsize=7.5, loc="lower left", handletextpad=0.2, borderpad=0.1)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
     fig.supxlabel("accelerators", fontsize=11)
@@ -880,3 +883,35 @@ def dots_and_lines(dots, lines, *, labels):
     fig.supxlabel(labels[0], fontsize=11)
     axes[0].set_ylabel(labels[1])
     return fig
+
+
+def scaling_explorer(table):
+    """
+    Share of a training step that is arithmetic against the size of the cluster, with a slider for the batch.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `n_accelerators`, `batch` (million tokens, powers of two from one), `network` (name), `share`.
+
+    Returns
+    -------
+    altair.Chart
+    """
+    import altair as alt
+
+    steps = int(np.log2(table["batch"].max()))
+    slider = alt.binding_range(min=0, max=steps, step=1, name="batch, as a power of two of million tokens ")
+    power = alt.param(name="power", value=4, bind=slider)
+    lines = alt.Chart(table).transform_filter(alt.datum.batch == alt.expr.pow(2, power)).mark_line(strokeWidth=2.5)
+    encoded = lines.encode(
+        x=alt.X("n_accelerators:Q", title="accelerators", scale=alt.Scale(type="log")),
+        y=alt.Y(
+            "share:Q", title="arithmetic, share of a step", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
+        ),
+        color=alt.Color(
+            "network:N", title=None, legend=alt.Legend(orient="top"), scale=alt.Scale(range=[ORANGE, BLUE])
+        ),
+        tooltip=["n_accelerators:Q", alt.Tooltip("share:Q", format=".1%"), "network:N"],
+    )
+    return encoded.add_params(power).properties(width="container", height=260)
