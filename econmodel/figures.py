@@ -701,7 +701,7 @@ def scaling_panels(runs, *, label):
                 ax.plot(
                     dots["size"], dots["measured"], marker, color=color, mfc=fill, ms=5, label=None if hidden else name
                 )
-        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom", fontsize=10)
+        ax.set_title(panel, fontsize=10)
         ends = shown["size"].min(), shown["size"].max()
         ticks = [tick for tick in 8 * 4.0 ** np.arange(7) if ends[0] / 2 <= tick <= 2 * ends[1]]
         ax.set(xscale="log", xlim=(ends[0] / 1.4, ends[1] * 1.4), ylim=(0, 1.12))

@@ -655,7 +655,7 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     return StepFit(names, best, _posterior(lambda logs: -0.5 * (residuals(logs) ** 2).sum(axis=-1), best, n, rng))
 
 
-def _posterior(log_density, best, n, rng, *, every=50, burn=1000):
+def _posterior(log_density, best, n, rng, *, every=30, burn=600):
     """Draws by differential evolution: all chains jump at once, each along the difference of two others."""
     size = best.size
     # rounded, so that the last digits of a machine's optimum do not send the chains elsewhere
