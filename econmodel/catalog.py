@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -125,7 +126,8 @@ def sources():
     Returns
     -------
     pandas.DataFrame
-        Columns `title`, `licence`, `origin`, `used_for`; index `source`.
+        Columns `title`, `licence`, `origin`, `used_for`, `link` (web address that the origin names, "" if it names
+        none); index `source`.
 
     Examples
     --------
@@ -135,7 +137,16 @@ def sources():
     rows = _Rows(DATA / "sources.csv", ["source", "title", "licence", "origin", "used_for"])
     rows.require(~rows.frame.duplicated("source"), "source {source!r} stands here twice")
     rows.require(rows.frame["licence"].str.strip() != "", "no licence for {source!r}")
-    return rows.frame.set_index("source")
+    return rows.frame.assign(link=rows.frame["origin"].map(_link)).set_index("source")
+
+
+def _link(origin):
+    if paper := re.search(r"arXiv (\d{4}\.\d{5})", origin):
+        return f"https://arxiv.org/abs/{paper[1]}"
+    if state := re.search(r"github\.com/([\w.-]+/[\w.-]+)@([0-9a-f]{7,40})", origin):
+        return f"https://github.com/{state[1]}/tree/{state[2]}"
+    page = re.match(r"(?:[\w-]+\.)+[a-z]{2,}\b(?:/[\w.~-]+)*", origin)
+    return f"https://{page[0]}" if page else ""
 
 
 def tables():
@@ -358,6 +369,44 @@ def swebench():
     shares = ["resolved", "resolved_per_instance"]
     frame[shares] /= 100
     return frame.dropna(subset="resolved").dropna(axis=1, how="all").reset_index(drop=True)
+
+
+def interruptions():
+    """
+    What stopped a training run of 54 days on 16,384 accelerators, by component.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `component`, `category`, `interruptions` with `low` and `high` where the source contradicts itself
+        (else equal to it) [event], `share` (of all) and `published_share`, which need not agree.
+
+    Raises
+    ------
+    ValueError
+        A printed share that no number of interruptions in the range gives, to the digits printed.
+
+    Examples
+    --------
+    >>> table = interruptions()
+    >>> int(table.interruptions.sum()), round(float(table.published_share.sum()), 3)
+    (419, 0.949)
+    """
+    frame = _wide("interruptions", ["component", "category"])
+    counts = _facts("interruptions").query("parameter == 'interruptions'").reset_index()
+    frame["low"] = counts["low"].fillna(frame["interruptions"])
+    frame["high"] = counts["high"].fillna(frame["interruptions"])
+    total = frame["interruptions"].sum()
+    low, high = (100 * frame[end] / total for end in ("low", "high"))
+    printed = frame["published_share"]
+    _refuse(
+        "interruptions",
+        "published_share",
+        frame,
+        (printed < low - 0.06) | (printed > high + 0.06),
+        "the count is another share of all, and no range says that sources conflict",
+    )
+    return frame.assign(share=frame["interruptions"] / total, published_share=printed / 100)
 
 
 def series(table):
@@ -740,8 +789,8 @@ def token_prices():
     Returns
     -------
     pandas.DataFrame
-        Columns `seller`, `model`, `date` (valid from, or seen on), `list`, `input`, `cached_input`, `cache_write`,
-        `output` [USD per million tokens], nan where not sold.
+        Columns `seller`, `model`, `date` (valid from or until, or seen on: the note says which), `list`, `input`,
+        `cached_input`, `cache_write`, `output` [USD per million tokens], nan where not sold.
 
     Raises
     ------
@@ -758,6 +807,30 @@ def token_prices():
     _refuse("token_prices", "output", frame, frame["output"] <= 0, "output is free")
     _refuse("token_prices", "cached_input", frame, frame["cached_input"] > frame["input"], "cached_input above input")
     return frame
+
+
+def token_price_conflicts():
+    """
+    Models whose latest list price differs from list to list.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `seller`, `model`, `list`, `date`, `input`, `cached_input`, `output` [USD per million tokens], a line
+        per list. The dates tell whether a list is stale or the lists contradict each other.
+
+    Examples
+    --------
+    >>> token_price_conflicts().query("model == 'o3'").groupby("list").output.first().to_dict()
+    {'litellm': 8.0, 'pydantic': 8.0, 'simonw': 40.0}
+    """
+    frame = token_prices()
+    day = pd.to_datetime(frame["date"], format="ISO8601", errors="coerce")
+    latest = frame.assign(day=day).sort_values("day", kind="stable").groupby(["seller", "model", "list"]).tail(1)
+    prices = latest.groupby(["seller", "model"])[["input", "output"]]
+    disagree = (prices.transform("max") > 1.01 * prices.transform("min")).any(axis=1)
+    shown = ["seller", "model", "list", "date", "input", "cached_input", "output"]
+    return latest.loc[disagree, shown].sort_values(["seller", "model", "list"], ignore_index=True)
 
 
 CLAIM_COLUMNS = [

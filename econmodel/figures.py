@@ -1,5 +1,6 @@
 """The one look of the book: static figures, interactive charts and tables, from arrays and tables alone."""
 
+import html
 import json
 
 import matplotlib.pyplot as plt
@@ -443,7 +444,31 @@ def ledger_table(ledger):
     return f'<table class="table ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def register_table(register):
+def linked(names, links):
+    """
+    Names as links to the web, where there is an address.
+
+    Parameters
+    ----------
+    names : sequence of str
+        What is shown.
+    links : dict-like of str to str
+        Name -> address, "" for none.
+
+    Returns
+    -------
+    list of str
+        HTML for `searchable`.
+
+    Examples
+    --------
+    >>> linked(["a", "b"], {"a": "https://example.org", "b": ""})
+    ['<a href="https://example.org">a</a>', 'b']
+    """
+    return [f'<a href="{links[name]}">{name}</a>' if links[name] else name for name in names]
+
+
+def register_table(register, links):
     """
     Every fact on one line: what it is, value with range and unit, kind, source and place.
 
@@ -451,6 +476,8 @@ def register_table(register):
     ----------
     register : pandas.DataFrame
         From `catalog.register`.
+    links : dict-like of str to str
+        Source -> address of its origin, "" for none.
 
     Returns
     -------
@@ -461,7 +488,7 @@ def register_table(register):
     --------
     >>> row = dict(table="a", item="b | c", parameter="n_runs", value=3.0, low=2.0, high=4.0, unit="run")
     >>> row |= dict(kind="measured", source="x2020", locator="p. 1", retrieved="2026-11-23", note="")
-    >>> register_table(pd.DataFrame([row])).iloc[0, :4].tolist()
+    >>> register_table(pd.DataFrame([row]), {"x2020": ""}).iloc[0, :4].tolist()
     ['a', 'b | c', 'n runs', '3 (2 to 4) run']
     """
 
@@ -477,8 +504,45 @@ def register_table(register):
     units = register["unit"].replace({"1": "", "text": "", "date": ""})
     values = [f"{text(v)}{s} {u}".strip() for v, s, u in zip(register["value"], spreads, units, strict=True)]
     named = register.assign(value=values, parameter=register["parameter"].str.replace("_", " "))
-    named = named.assign(source=register["source"] + ": " + register["locator"]).rename(columns={"retrieved": "read"})
+    for column in ("item", "value", "note", "locator"):
+        named[column] = named[column].map(html.escape)
+    named["source"] = linked(named["source"], links) + pd.Series(": ", named.index) + named["locator"]
+    named = named.rename(columns={"retrieved": "read"})
     return named[["table", "item", "parameter", "value", "kind", "note", "source", "read"]]
+
+
+def series_table(series, measured):
+    """
+    What the measured series hold, one line each, with a link to the file.
+
+    Parameters
+    ----------
+    series : dict of str to pandas.DataFrame
+        Name -> runs, one a line.
+    measured : dict-like of str to bool
+        Column -> whether it is an outcome.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `series` (HTML), `runs`, `outcomes`, `sources`.
+
+    Examples
+    --------
+    >>> runs = pd.DataFrame(dict(batch=[1, 2], latency=[3, 4], source=["x2020"] * 2))
+    >>> series_table({"a": runs}, {"batch": False, "latency": True, "source": False}).outcomes.tolist()
+    ['latency']
+    """
+    lines = [
+        {
+            "series": f'<a href="../_static/data/series/{name}.csv" download>{name}.csv</a>',
+            "runs": len(runs),
+            "outcomes": ", ".join(column.replace("_", " ") for column in runs.columns if measured[column]),
+            "sources": ", ".join(runs["source"].unique()),
+        }
+        for name, runs in series.items()
+    ]
+    return pd.DataFrame(lines)
 
 
 def searchable(table):
@@ -488,7 +552,7 @@ def searchable(table):
     Parameters
     ----------
     table : pandas.DataFrame
-        Any table.
+        Any table; its texts are HTML.
 
     Returns
     -------
@@ -504,6 +568,7 @@ def searchable(table):
         lengthMenu=[10, 25, 100],
         classes="display compact",
         autoWidth=False,
+        allow_html=True,
     )
     return HTML(to_html_datatable(table, **looks))
 

@@ -26,7 +26,22 @@ def test_every_row_has_unit_kind_source_and_place(table):
 
 
 def test_every_source_is_used():
-    assert set(catalog.sources().index) == set(catalog.register()["source"])
+    series = {key for name in catalog.measured_series() for key in catalog.measurements(name)["source"]}
+    assert set(catalog.sources().index) == {*catalog.register()["source"], *series}
+
+
+def test_every_column_of_the_series_is_explained_and_used():
+    used = {column for name in catalog.measured_series() for column in catalog.measurements(name)}
+    assert set(catalog.series_columns().index) == used
+
+
+def test_an_origin_that_names_an_address_is_a_link():
+    links = catalog.sources()["link"]
+    assert links["megascale2024"] == "https://arxiv.org/abs/2402.15627"
+    assert links["tau2bench"] == "https://github.com/sierra-research/tau2-bench/tree/a2c0247251"
+    assert links["hicache2025"] == "https://lmsys.org/blog/2025-09-10-sglang-hicache"
+    assert links["mooncake2025"] == ""
+    assert (links != "").mean() > 0.8
 
 
 @pytest.fixture
@@ -118,17 +133,79 @@ def altered(tmp_path, monkeypatch):
         ("gpu_prices.csv", ",spot,1.1572,1.102,1.2122", ",spot,4.1572,1.102,5", "prices", r"gpu_prices.csv, row \d+: .*spot above on_demand"),
         ("token_prices.csv", "2026-08-05 | simonw,output,150", "2026-08-05 | simonw,output,0", "token_prices", r"token_prices.csv, row \d+: .*output is free"),
         ("token_prices.csv", "simonw,cached_input,37.5", "simonw,cached_input,97.5", "token_prices", r"token_prices.csv, row \d+: .*cached_input above input"),
+        ("interruptions.csv", "Bug | Dependency,interruptions,54", "Bug | Dependency,interruptions,55", "interruptions", r"interruptions.csv, row \d+: .*another share of all"),
+        ("series/columns.csv", "tp,given,1,", "tp,given,parsec,", "measurements", r"columns.csv, row \d+: unknown unit 'parsec'"),
+        ("series/columns.csv", "latency,measured", "latency,guessed", "measurements", r"columns.csv, row \d+: unknown role 'guessed'"),
+        ("series/columns.csv", "latency,measured", "batch,measured", "measurements", r"column 'batch' stands here twice"),
+        ("series/columns.csv", "latency,measured,s,0.01", "latency,measured,s,1e9", "measurements", r"no range from least to most for 'latency'"),
+        ("series/batch_latency.csv", "batch,", "crowd,", "measurements", r"batch_latency.csv, row 1: 'crowd' is not in columns.csv"),
+        ("series/batch_latency.csv", "17.236,rocmvllm2025", "17.236,hearsay", "measurements", r"batch_latency.csv, row 2: source 'hearsay' is not"),
+        ("series/batch_latency.csv", "17.236,rocmvllm2025,f8c9a3852 docs/dev-docker/README.md", "17.236,rocmvllm2025,", "measurements", r"row 2: no locator"),
+        ("series/batch_latency.csv", "17.236,", ",", "measurements", r"batch_latency.csv, row 2: nothing measured"),
+        ("series/batch_latency.csv", "17.236,", "fast,", "measurements", r"batch_latency.csv, row 2: latency 'fast' is not a number"),
+        ("series/batch_latency.csv", "17.236,", "-17.236,", "measurements", r"row 2: latency -17.236 s lies outside 0.01 to"),
         ("sources.csv", "tau2bench,", "swebench,", "sources", r"sources.csv, row \d+: source 'swebench' stands here twice"),
     ],
 )  # fmt: skip
 def test_rules_of_single_tables_refuse_an_altered_copy(altered, table, old, new, load, message):
-    argument = ["hbm_market"] if load == "series" else []
+    argument = {"series": ["hbm_market"], "measurements": ["batch_latency"]}.get(load, [])
     getattr(catalog, load)(*argument)
     for cached in [f for f in vars(catalog).values() if hasattr(f, "cache_clear")]:
         cached.cache_clear()
     altered(table, old, new)
     with pytest.raises(ValueError, match=message):
         getattr(catalog, load)(*argument)
+
+
+def repeat_a_row(frame):
+    return pd.concat([frame, frame.iloc[[3]]])
+
+
+def rename_a_run(frame):
+    copy = frame[frame["published_as"] == "DeepSeek-R1"].iloc[[0]]
+    return pd.concat([frame, copy.assign(model="DeepSeek-V3", published_as="DeepSeek-V3", upstream_row=1)])
+
+
+def widen_a_node(frame):
+    return frame.assign(tp=frame["tp"].where(frame.index != 5, "64"))
+
+
+def halve_a_rate(frame):
+    return frame.assign(output_rate=frame["output_rate"].where(frame.index != 5, "60"))
+
+
+def misdate_a_run(frame):
+    return frame.assign(date=frame["date"].where(frame.index != 0, "2026-02-31"))
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("serving_latency", repeat_a_row, "row 1824: the same row stands here twice"),
+        ("serving_latency", rename_a_run, "row 1824: .* one run under two names"),
+        ("serving_latency", widen_a_node, "row 7: tp 64 of one node"),
+        ("serving_latency", misdate_a_run, "row 2: date '2026-02-31' is not a date"),
+        ("neuron_inference", halve_a_rate, "row 7: output_rate 60 is over 30 % off"),
+    ],
+)
+def test_what_upstream_lists_get_wrong_is_refused(altered, table, change, message):
+    path = catalog.DATA / "series" / f"{table}.csv"
+    change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=rf"{table}.csv, {message}"):
+        catalog.measurements(table)
+
+
+def test_what_the_collectors_found_inconsistent_is_refused(altered):
+    """One run of Mistral on Inferentia2 whose rate is two thirds of what its time per token gives."""
+    path = catalog.DATA / "series" / "neuron_inference.csv"
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    same = rows[(rows["model"] == "Mistral-7B") & (rows["batch"] == "1")].iloc[[0]]
+    broken = same.assign(
+        input_tokens="4096", output_tokens="4096", output_rate="81.7", p50_time_per_output_token="7.87"
+    )
+    pd.concat([rows, broken]).to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"neuron_inference.csv, row 31: output_rate 81.7"):
+        catalog.measurements("neuron_inference")
 
 
 def test_an_impossible_histogram_is_marked():
@@ -221,6 +298,44 @@ def test_agent_reliability_equals_the_collected_tables():
     np.testing.assert_allclose(horizons["p80_horizon"] / horizons["p50_horizon"], published["p80_over_p50"], atol=1e-4)
     swe, summary = catalog.swebench(), pd.read_csv(FACTS / "swebench_bash_only_summary.csv")
     np.testing.assert_allclose(swe["resolved"] * 100, summary["headline_resolved_pct"])
+
+
+@at_hand
+@pytest.mark.parametrize(
+    ("table", "theirs", "columns"),
+    [
+        ("inference_throughput", "inference_throughput", {"output_rate": "output_tok_s", "input_tokens": "isl", "output_tokens": "osl", "tp": "tp", "pp": "pp"}),
+        ("batch_latency", "batch_latency_mi300x", {"latency": "e2e_s", "batch": "batch"}),
+        ("first_token", "ttft_batch1", {"time_to_first_token": "ttft_ms", "input_tokens": "isl", "tp": "tp"}),
+        ("mlperf_inference", "mlperf_inference", {"output_rate": "tok_s", "n_accelerators": "n_acc", "p99_time_per_output_token": "tpot_p99_ms"}),
+        ("decode_stress", "decode_vs_context_concurrency", {"p50_time_per_output_token": "median_tpot_ms", "concurrency": "concurrency"}),
+        ("mlperf_training", "mlperf_training_scaling", {"median_time": "ttt_min_median", "n_accelerators": "n_acc", "global_batch": "gbs", "sequences": "sequences_median"}),
+        ("training_megascale", "training_mfu_published", {"mfu": "mfu_pct", "step": "iter_time_s", "n_accelerators": "n_acc"}),
+        ("training_mosaic", "training_mosaic_mpt", {"mfu": "mfu_pct", "token_rate": "tok_s_per_gpu", "n_accelerators": "n_gpus"}),
+        ("training_nemo", "training_nemo", {"token_rate": "tok_s_per_gpu", "flop_rate": "model_tflops_per_gpu"}),
+        ("training_maxtext", "training_maxtext_tpu", {"mfu": "mfu_pct", "flop_rate": "tflops_per_chip", "n_accelerators": "chips"}),
+        ("spot_availability", "spot_availability", {"mean_up": "mean_up_spell_h", "mean_down": "mean_down_spell_h"}),
+        ("deepseek_hours", "deepseek_v3r1_day", {"mean_nodes": "h800_nodes_mean", "cost": "cost_usd", "hour": "hour_utc8"}),
+    ],
+)  # fmt: skip
+def test_measured_series_equal_the_collected_ones(table, theirs, columns):
+    ours, known = catalog.measurements(table), pd.read_csv(FACTS / f"{theirs}.csv")
+    factors = catalog.series_columns()["unit"].map(lambda unit: UNITS.get(unit, (1.0,))[0])
+    assert len(ours) == len(known)
+    for mine, upstream in columns.items():
+        np.testing.assert_allclose(ours[mine] / factors[mine], known[upstream].astype(float), rtol=1e-9)
+
+
+@at_hand
+def test_serving_runs_stand_here_once():
+    """The collectors' list holds 133 runs under two names; the rest is here, row by row."""
+    ours, known = catalog.measurements("serving_latency"), pd.read_csv(FACTS / "serving_latency_silicon.csv")
+    known = known.set_index("row").loc[ours["upstream_row"].astype(int)]
+    np.testing.assert_allclose(1e3 * ours["time_per_output_token"], known["silicon_tpot_ms"])
+    np.testing.assert_allclose(1e3 * ours["time_to_first_token"], known["silicon_ttft_ms"])
+    dropped = pd.read_csv(FACTS / "serving_latency_silicon.csv").query("row not in @known.index")
+    assert len(dropped) == 133
+    assert set(dropped["model_path"]) == {"deepseek-ai/DeepSeek-V3"}
 
 
 @at_hand
