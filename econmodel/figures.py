@@ -970,7 +970,7 @@ def scaling_explorer(table):
     power = alt.param(name="power", value=4, bind=slider)
     lines = alt.Chart(table).transform_filter(alt.datum.batch == alt.expr.pow(2, power)).mark_line(strokeWidth=2.5)
     encoded = lines.encode(
-        x=alt.X("n_accelerators:Q", title="accelerators", scale=alt.Scale(type="log")),
+        x=alt.X("n_accelerators:Q", title="accelerators", scale=alt.Scale(type="log", nice=False)),
         y=alt.Y(
             "share:Q", title="arithmetic, share of a step", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
         ),
