@@ -605,7 +605,7 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     rng : numpy.random.Generator
         Source of randomness.
     n : int
-        Draws wanted; rounded up to full rounds of the chains.
+        Draws wanted, 0 for none; rounded up to full rounds of the chains.
 
     Returns
     -------
@@ -616,7 +616,7 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     Raises
     ------
     ValueError
-        `noise` not above 0, `n` no whole number from 1.
+        `noise` not above 0, `n` no whole number.
     KeyError
         No guess for a constant.
 
@@ -637,7 +637,7 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     See chapter 3.
     """
     positive(noise, "noise")
-    count(n, "n", least=1)
+    count(n, "n")
     names = [(constant, group) for constant, by in SHARED.items() for group in dict.fromkeys(runs[by])]
     free = len(set(runs["series"]))
     expected, factor = np.transpose([guesses[constant] for constant, _ in names[free:]])
@@ -652,6 +652,8 @@ def fit_step_time(runs, *, guesses, noise, rng, n=1000):
     pace = {name: np.log((own["step"] / own["tokens"]).min()) for name, own in runs.groupby("series")}
     start = np.r_[[pace[name] for _, name in names[:free]], centre]
     best = least_squares(residuals, start, x_scale=0.1).x
+    if n == 0:
+        return StepFit(names, best, np.empty((0, best.size)))
     return StepFit(names, best, _posterior(lambda logs: -0.5 * (residuals(logs) ** 2).sum(axis=-1), best, n, rng))
 
 
@@ -728,8 +730,8 @@ def lost_shares(runs, left_out, fits):
     Returns
     -------
     pandas.DataFrame
-        Index series; `machine`, `smallest`, `largest`, `lost`, `predicted`, `low`, `high` (90 % of the draws),
-        `power_law`: one less throughput per accelerator over the median measured at the smallest size. [1]
+        Index series; `machine`, `smallest`, `largest`, `lost`, `predicted`, `low`, `high` (90 % of the draws; nan
+        without any), `power_law`: one less throughput per accelerator over the median at the smallest size. [1]
 
     Examples
     --------
@@ -741,7 +743,8 @@ def lost_shares(runs, left_out, fits):
         base, last = rate[sizes == sizes.min()].median(), own.loc[[sizes.idxmax()]]
         machine, kept = last["machine"].item(), ~left_out[own.index]
         best, drawn = (predict_step_time(fits[machine], last, drawn=drawn).total for drawn in (False, True))
-        low, high = np.quantile(1 - last["tokens"].item() / drawn / base, [0.05, 0.95])
+        shares = 1 - last["tokens"].item() / drawn / base
+        low, high = np.quantile(shares, [0.05, 0.95]) if shares.size else (np.nan, np.nan)
         lines[series] = {
             "machine": machine,
             "smallest": sizes.min(),

@@ -292,13 +292,16 @@ def test_lost_shares_are_those_of_the_largest_cluster(invented):
     np.testing.assert_allclose(table["predicted"], table["lost"], atol=0.01)
     assert table["largest"].tolist() == [4096] * 3
     assert ((table["low"] <= table["lost"]) & (table["lost"] <= table["high"])).all()
+    without = training.lost_shares(runs, left_out, {"M": fitted(runs[~left_out], noise=0.001, n=0)})
+    assert without["low"].isna().all()
+    assert without["predicted"].equals(table["predicted"])
     assert table.loc["a", "power_law"] < 0.8 * table.loc["a", "lost"]
 
 
 def test_one_odd_run_does_not_bend_the_fit(invented):
     runs, _ = invented
     odd = runs.assign(step=runs["step"].where(runs.index != 2, 1.5 * runs["step"]))
-    predicted = training.predict_step_time(fitted(odd, noise=0.001, n=1), runs).total
+    predicted = training.predict_step_time(fitted(odd, noise=0.001, n=0), runs).total
     np.testing.assert_allclose(predicted, runs["step"], rtol=0.01)
 
 
@@ -319,7 +322,7 @@ def test_a_constant_without_a_guess_and_a_name_without_a_fit_are_missed(invented
     runs, _ = invented
     with pytest.raises(KeyError, match="latency"):
         training.fit_step_time(runs, guesses={"exposed": (1, 3)}, noise=0.01, rng=np.random.default_rng(1))
-    fit = fitted(runs, noise=0.01, n=1)
+    fit = fitted(runs, noise=0.01, n=0)
     with pytest.raises(KeyError, match="other"):
         training.predict_step_time(fit, runs.assign(machine="other"))
 
