@@ -344,7 +344,7 @@ def burstiness(folder):
     return pd.DataFrame(rows, columns=columns)
 
 
-#: Raw file -> key of its source.
+# raw file -> key of its source
 ORIGINS = {
     "azure2024_conv_hourly_digitised.csv": "azure2024llm",
     "deepseek_2025-02-27_hourly.csv": "deepseek2025day",
@@ -632,7 +632,7 @@ def session_laws(folder):
     return pd.DataFrame(rows, columns=["population", "name", "field", "level", "value"])
 
 
-#: Derived table -> function, raw files, source of each, digits that are kept.
+# derived table -> function, raw files
 DERIVED = {
     "load_profiles": (load_profiles, tuple(_RATES)),
     "burstiness": (burstiness, ("azure2023_code.csv", "mooncake_conversation_trace.jsonl", "servegen_rate_10min.csv")),
