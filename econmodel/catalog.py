@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from econmodel.demand import Quantiles, SessionLaw
 from econmodel.parts import (
     Accelerator,
     Attention,
@@ -913,7 +914,7 @@ def write_results(chapter, table):
     chapter : str
         Name of the chapter.
     table : pandas.DataFrame
-        Columns `RESULT_COLUMNS`; numbers are stored with nine digits.
+        Columns `RESULT_COLUMNS`; numbers are stored with nine digits. Only a claim without data has no value.
 
     Returns
     -------
@@ -926,7 +927,7 @@ def write_results(chapter, table):
         A missing column, a repeated key, a value that is not a number.
     """
     missing = set(RESULT_COLUMNS) - set(table.columns)
-    if missing or table["key"].duplicated().any() or table["value"].isna().any():
+    if missing or table["key"].duplicated().any() or (table["value"].isna() & ~table["key"].isin(claims().index)).any():
         raise ValueError(f"table = {chapter} is not allowed: needs {RESULT_COLUMNS}, unique keys and values")
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / "_config.yml").exists()), here)
@@ -1273,3 +1274,78 @@ def tier(name):
     if name not in frame.index:
         raise KeyError(_near(name, frame.index))
     return Tier(name=name, **{field: float(number) for field, number in frame.loc[name].dropna().items()})
+
+
+def derived(name):
+    """
+    One table of aggregates that `traces` derives from raw logs, which are not part of the project.
+
+    Parameters
+    ----------
+    name : str
+        One of the tables in `data/derived`; "files" says from which raw files, with source and hash.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As the function of that name in `traces` documents it.
+
+    Raises
+    ------
+    KeyError
+        Unknown table; names the nearest ones.
+
+    Examples
+    --------
+    >>> derived("agent_requests").session.nunique()
+    350
+    """
+    known = [path.stem for path in sorted((DATA / "derived").glob("*.csv"))]
+    if name not in known:
+        raise KeyError(_near(name, known))
+    return pd.read_csv(DATA / "derived" / f"{name}.csv")
+
+
+def session_laws(population):
+    """
+    Laws of recorded sessions, for `demand.sample_sessions`.
+
+    Parameters
+    ----------
+    population : str
+        "agent" or "chat".
+
+    Returns
+    -------
+    tuple of econmodel.demand.SessionLaw
+        One per kind of session.
+
+    Raises
+    ------
+    KeyError
+        Unknown population.
+
+    Examples
+    --------
+    >>> [law.name for law in session_laws("agent")]
+    ['resumed', 'fresh']
+    """
+    table = derived("session_laws")
+    if population not in set(table["population"]):
+        raise KeyError(_near(population, table["population"].unique()))
+    laws = []
+    for name, own in table[table["population"] == population].groupby("name", sort=False):
+        fields: dict = {"name": name}
+        for field, rows in own.groupby("field", sort=False):
+            levels, values = tuple(rows["level"]), tuple(rows["value"])
+            kind = SessionLaw.__annotations__[field]
+            if kind is Quantiles:
+                fields[field] = Quantiles(levels=levels, values=values)
+            elif field.endswith("_map"):
+                fields[field] = (levels, values)
+            elif field == "correlation":
+                fields[field] = tuple(map(tuple, np.reshape(values, (3, 3))))
+            else:
+                fields[field] = values[0] if kind is float else values
+        laws.append(SessionLaw(**fields))
+    return tuple(laws)

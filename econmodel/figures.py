@@ -417,6 +417,18 @@ def short(number):
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.2g}"
 
 
+def interval(value, low, high):
+    """
+    A value with its interval; a dash where nothing was found.
+
+    Examples
+    --------
+    >>> interval(0.123, 0.1, 0.2), interval(float("nan"), float("nan"), float("nan"))
+    ('0.12 (0.1 to 0.2)', '-')
+    """
+    return "-" if np.isnan(value) else f"{short(value)} ({short(low)} to {short(high)})"
+
+
 def ledger_table(ledger):
     """
     Claims with their rule and verdict as an HTML table.
@@ -437,7 +449,7 @@ def ledger_table(ledger):
         verdict, value = "-", ""
         if claim["verdict"]:
             verdict = f'<a href="../notebooks/{claim["chapter"]}.html">{claim["verdict"]}</a>'
-            value = f"{short(claim['value'])} ({short(claim['low'])} to {short(claim['high'])})"
+            value = interval(claim["value"], claim["low"], claim["high"])
         cells = [name, claim["claim"], f"{rule}; {claim['population']}", verdict, value]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{title}</th>" for title in ("id", "claim", "rule", "verdict", "value (interval)"))
@@ -736,6 +748,128 @@ def labelled_dots(dates, values, names, groups, *, label):
     return fig
 
 
+def week_panels(table, *, weekend):
+    """
+    Loads over the days, each as a multiple of its mean, one panel per series.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `series`, `day` (from the start of the series), `load` (nan where nothing was recorded).
+    weekend : dict of str to list of tuple of float
+        Series -> spans of days to shade.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    days = table.groupby("series", sort=False)["day"].max()
+    long, short = list(days.index[days > 1]), list(days.index[days <= 1])
+    rows = [[name] * len(short) for name in long] + [short]
+    fig, axes = plt.subplot_mosaic(rows, figsize=(7, 1.45 * len(rows) + 0.4), sharey=True)
+    for name, ax in axes.items():
+        own = table[table["series"] == name]
+        ax.fill_between(own["day"], 0, own["load"], step="post", color=BLUE, alpha=0.25, lw=0)
+        ax.step(own["day"], own["load"], where="post", color=BLUE, lw=1.2)
+        ax.axhline(1, color=ORANGE, lw=1)
+        for left, right in weekend.get(name, []):
+            ax.axvspan(left, right, color="0.5", alpha=0.15, lw=0)
+        ax.text(1, 1.02, name, transform=ax.transAxes, ha="right", va="bottom", fontsize=10)
+        if name in long:
+            ax.set(xlim=(0, days.max()), xticks=range(0, int(days.max()) + 2))
+        else:
+            ax.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="days from the start")
+    ax.set_ylim(0, None)
+    fig.supylabel("load over its mean", fontsize=11)
+    return fig
+
+
+def week_map(load, *, boxes, label):
+    """
+    Load by day of the week and hour of the day, with boxes around the hours that a claim names.
+
+    Parameters
+    ----------
+    load : array_like, shape (7, 24)
+        Days from Monday.
+    boxes : dict of str to tuple of int
+        Name -> day, first hour, number of hours.
+    label : str
+        What the colour says.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 2.7))
+    image = ax.imshow(load, aspect="auto", cmap="cividis", vmin=0)
+    fig.colorbar(image, label=label)
+    for name, (day, hour, hours) in boxes.items():
+        ax.add_patch(plt.Rectangle((hour - 0.5, day - 0.5), hours, 1, fill=False, ec=ORANGE, lw=2.5))
+        label_box = dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.85)
+        ax.text(hour + hours - 0.1, day, name, color="black", va="center", fontsize=9, bbox=label_box)
+    ax.set_yticks(range(7), ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+    ax.set(xlabel="hour of the day", xticks=range(0, 24, 3))
+    ax.grid(visible=False)
+    return fig
+
+
+def curves(table, *, labels, log="", lines=None, shade=None, columns=3):
+    """
+    Lines by series, one panel per group; measured points as dots, intervals as bands.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `panel`, `series`, `x`, `y`; optional `low`, `high` and `dots` (boolean: draw dots, no line).
+    labels : tuple of str
+        Axis labels, with units.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    lines : dict of str to float, optional
+        Name -> height of a horizontal line.
+    shade : tuple, optional
+        Axis ("x" or "y"), from, to: a band behind the lines.
+    columns : int
+        Columns of the legend.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels, series = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["series"]))
+    looks = dict(
+        zip(series, zip([*GROUPS, GREY, "0.2"], "os^Dvx", ["-", "--", "-.", ":", "-", "--"], strict=True), strict=False)
+    )
+    fig, axes = plt.subplots(1, len(panels), figsize=(7, 3.3), sharey=True, squeeze=False)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for name, own in table[table["panel"] == panel].groupby("series", sort=False):
+            color, marker, dash = looks[name]
+            dotted = "dots" in own and own["dots"].iloc[0]
+            if "low" in own and own["low"].notna().any():
+                if dotted:
+                    ax.vlines(own["x"], own["low"], own["high"], color=color, lw=3, alpha=0.35)
+                else:
+                    ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.2, lw=0)
+            style = dict(marker=marker, ls="", ms=6) if dotted else dict(ls=dash, lw=2)
+            ax.plot(own["x"], own["y"], color=color, label=name, **style)
+        for name, height in (lines or {}).items():
+            ax.axhline(height, color="0.3", lw=1, ls=(0, (1, 2)))
+            ax.text(0.01, height, name, va="bottom", fontsize=9, transform=ax.get_yaxis_transform())
+        if shade:
+            (ax.axvspan if shade[0] == "x" else ax.axhspan)(*shade[1:], color="0.5", alpha=0.18, lw=0)
+        ax.set(xlabel=labels[0], xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+        if len(panels) > 1:
+            ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
+        for axis, name in ((ax.xaxis, "x"), (ax.yaxis, "y")):
+            if name in log:
+                axis.set_major_formatter("{x:g}")
+    axes[0][0].set_ylabel(labels[1])
+    handles = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles, loc="outside upper center", ncol=columns)
+    return fig
+
+
 def scaling_panels(runs, *, label):
     """
     Throughput per accelerator against the size of the cluster, one panel per group, with what a model says.
@@ -820,14 +954,16 @@ def predicted_shares(table, *, tolerance, label):
     return fig
 
 
-def stacked_shares(shares, low, high, *, label):
+def stacked_shares(shares, low=None, high=None, *, label):
     """
-    What a whole consists of, one stacked bar per case, each part with its value and interval where there is room.
+    What a whole consists of, one stacked bar per case, each part with its value where there is room.
 
     Parameters
     ----------
-    shares, low, high : pandas.DataFrame
-        One row per case, one column per part. [1]
+    shares : pandas.DataFrame
+        One row per case, one column per part, summing to 1 along a row.
+    low, high : pandas.DataFrame, optional
+        Interval of each part, written below its value. [1]
     label : str
         Axis label.
 
@@ -835,29 +971,25 @@ def stacked_shares(shares, low, high, *, label):
     -------
     matplotlib.figure.Figure
     """
-    colors = [BLUE, "#56b4e9", GREEN, PINK, ORANGE, "#e69f00", "#7a4b00", GREY]
-    fig, ax = plt.subplots(figsize=(7.6, 1.0 * len(shares) + 1.9))
+    colors = [BLUE, ORANGE, GREY, GREEN, PINK, "#56b4e9", "#e69f00", "#7a4b00"]
+    tall = 0.45 if low is None else 1.0
+    fig, ax = plt.subplots(figsize=(7.4, tall * len(shares) + 1.1 + 0.25 * (shares.shape[1] // 3)))
     rows, left = np.arange(len(shares))[::-1], np.zeros(len(shares))
     for color, part in zip(colors, shares, strict=False):
-        ink = "white" if color in (BLUE, ORANGE, "#7a4b00") else "black"
-        ax.barh(rows, 100 * shares[part], left=left, color=color, height=0.6, label=part)
-        for y, at, value, few, many in zip(rows, left, shares[part], low[part], high[part], strict=True):
-            if value > 0.055:
-                text = f"{100 * value:.0f}\n({100 * few:.0f}-{100 * many:.0f})"
-                ax.text(
-                    at + 50 * value,
-                    y,
-                    text,
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color=ink,
-                )
+        ax.barh(rows, 100 * shares[part], left=left, color=color, height=0.65, label=part)
+        for y, at, (case, value) in zip(rows, left, shares[part].items(), strict=True):
+            text = f"{100 * value:.0f}"
+            if low is not None:
+                text += f"\n({100 * low.at[case, part]:.0f}-{100 * high.at[case, part]:.0f})"
+            if value > (0.04 if low is None else 0.055):
+                ink = "black" if color in ("#56b4e9", "#e69f00", PINK) else "white"
+                size = 9 if low is None else 7
+                ax.text(at + 50 * value, y, text, ha="center", va="center", fontsize=size, color=ink)
         left = left + 100 * shares[part].to_numpy()
     ax.set_yticks(rows, shares.index)
-    ax.set(xlabel=label, xlim=(0, 100))
-    ax.grid(visible=False)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3, fontsize=8)
+    ax.set(xlabel=f"{label} (%)", xlim=(0, 100))
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3, fontsize=9)
     return fig
 
 

@@ -266,6 +266,7 @@ def test_results_are_written_beside_the_build_and_refused_when_broken(tmp_path, 
     good = pd.DataFrame({c: [0.5] for c in catalog.RESULT_COLUMNS}).assign(key="a", unit="1")
     assert catalog.write_results("99_test", good) == 1
     assert pd.read_csv(tmp_path / "_build" / "results" / "99_test.csv").loc[0, "value"] == 0.5
+    assert catalog.write_results("99_test", good.assign(key="R1", value=math.nan)) == 1
     for bad in (good.drop(columns="low"), pd.concat([good, good]), good.assign(value=math.nan)):
         with pytest.raises(ValueError, match="99_test"):
             catalog.write_results("99_test", bad)
