@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -374,8 +375,8 @@ def active_share(*, active_time, person_time, autonomy):
     [0.1, 1.0]
     """
     active = positive(active_time, "active_time")
-    waiting = (1 - probability(autonomy, "autonomy")) * non_negative(person_time, "person_time")
-    return (active / (active + waiting))[()]
+    person = non_negative(person_time, "person_time")
+    return (active / (active + (1 - probability(autonomy, "autonomy")) * person))[()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -401,6 +402,14 @@ class Quantiles:
         if levels.shape != values.shape or (np.diff(levels) <= 0).any() or (np.diff(values) < 0).any():
             raise ValueError(f"values = {self.values} is not allowed: as many as levels, both rising")
         positive(self.tail, "tail")
+
+    @cached_property
+    def _knots(self):
+        return _score(self.levels), np.log1p(self.values)
+
+
+def _score(probabilities):
+    return ndtri(np.minimum(np.maximum(probabilities, 1e-4), 1 - 1e-4))
 
 
 def quantile(law, probabilities):
@@ -428,8 +437,7 @@ def quantile(law, probabilities):
     [0.3, 13.6, 136.0]
     """
     u = probability(probabilities, "probabilities")
-    score, scores = (ndtri(np.clip(p, 1e-4, 1 - 1e-4)) for p in (u, law.levels))
-    body = np.expm1(np.interp(score, scores, np.log1p(law.values)))
+    body = np.expm1(np.interp(_score(u), *law._knots))
     last = law.levels[-1]
     if last == 1 or np.isinf(law.tail):
         return body
