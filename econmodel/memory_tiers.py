@@ -363,7 +363,7 @@ def session_throughput(
         full = np.where(room == 0, 0.0, 1 / (bare / room + own + more))
         top = np.minimum(np.minimum(full, 1 / link), sessions / (wait + own + link + bare + more)) + np.zeros(shape)
         low, high = np.zeros(shape), top
-        for _ in range(60):
+        for _ in range(48):
             rate = (low + high) / 2
             met = rate * others
             decode = (bare + more) / (1 - met * (own + more))
@@ -439,6 +439,57 @@ def tiered_throughput(
     loaded = loads * non_negative(transfer_time, "transfer_time")
     stalled = loaded * probability(stall_fraction, "stall_fraction")
     return session_throughput(n_sessions, exclusive_time=computed + stalled, link_time=loaded - stalled, **decode)
+
+
+def queued_throughput(n_sessions, hits, **replica):
+    r"""
+    Calls per second of a replica whose line, once it grows, brings sessions back in turn: the worst order for a cache.
+
+    Parameters
+    ----------
+    n_sessions : array_like
+        Open sessions. [session]
+    hits : callable
+        From the share of a cycle that a session spends in line, between 0 and 1, to `hit_hbm`, `hit_tiers` and
+        `reusable`, such as `catalog.reuse_by_tier` with its `in_step`.
+    **replica
+        The other arguments of `tiered_throughput`.
+
+    Returns
+    -------
+    SessionLoad
+        As from `tiered_throughput`.
+
+    Raises
+    ------
+    ValueError
+        As `tiered_throughput`.
+
+    Notes
+    -----
+    At a recorded pace the sessions that come back soon find their contexts. In a long line all come back after the
+    same time, and a least-recently-used cache finds none of them once they do not all fit. The share in line is
+
+    .. math:: u = 1 - \frac{Z + R_0}{Z + R},
+
+    with wait :math:`Z`, time of a call :math:`R`, and :math:`R_0` if nobody else were there and its context were at
+    hand. Misses lengthen the line, which makes misses: of several solutions this is the one reached from an empty line.
+
+    Examples
+    --------
+    >>> replica = dict(wait_time=60, output_tokens=400, step_time=0.02, step_time_per_context=1e-3)
+    >>> replica |= dict(prefill_time=8, prefill_new_time=0.4)
+    >>> queued_throughput([8, 64], lambda u: (0.8 * (1 - u), 0.8 * (1 - u), 0.9), **replica).rate.round(2)
+    array([0.11, 0.13])
+    """
+    alone = tiered_throughput(1, hit_hbm=1.0, hit_tiers=1.0, reusable=1.0, **replica).call_time
+    wait, in_line = replica["wait_time"], np.zeros(np.shape(n_sessions))
+    for _ in range(30):
+        hit_hbm, hit_tiers, reusable = hits(in_line)
+        shares = dict(hit_hbm=hit_hbm, hit_tiers=hit_tiers, reusable=reusable)
+        load = tiered_throughput(n_sessions, **shares, **replica)
+        in_line = (in_line + np.clip(1 - (wait + alone) / (wait + load.call_time), 0, 1)) / 2
+    return load
 
 
 def _distances(items, sizes, last, tree, out):

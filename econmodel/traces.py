@@ -668,31 +668,30 @@ def reuse_curves(folder):
     -------
     pandas.DataFrame
         Columns `open_sessions`, `capacity_tokens`, `hit_share` of input tokens: median of 40 replays of 8 h (longer
-        with few sessions, fewer with many), `low` and `high` (90 % of them); `interval_s`, mean time between two calls
-        of an open session.
+        with few sessions, fewer with many), `low` and `high` (90 % of them); `in_step`, the share if sessions come in
+        turn instead, as in a long line; `interval_s`, mean time between two calls of an open session.
     """
     calls = agent_contexts(folder)
     small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, np.inf)
     capacity = np.array([0, *np.multiply(small, 1e5), *np.multiply(large, 1e6)])
+    turn = 80.0 * calls.groupby("session").cumcount()
     rows = []
     for n_open in 2 ** np.arange(12):
         slots = dict(n_open=n_open, horizon_s=8 * 3600 * max(1, 16 / n_open), stagger_s=1800, pause_s=60)
         shares, intervals = [], []
         for seed in range(np.clip(5120 // n_open, 4, 40)):
-            call, play = replay(calls["session"], calls["time_s"], rng=np.random.default_rng([n_open, seed]), **slots)
-            now = calls.iloc[call]
-            intervals.append(n_open * (slots["horizon_s"] - slots["stagger_s"] / 2) / len(call))
-            shares.append(
-                lru_hit_share(
-                    capacity,
-                    contexts=play * len(calls) + now["context"].to_numpy(),
-                    sizes=now["input_tokens"].to_numpy(),
-                    reusable=now["cached_tokens"].to_numpy(),
-                )
-            )
-        ends = np.quantile(shares, [0.5, 0.05, 0.95], axis=0)
-        rows += [(n_open, *row, np.mean(intervals)) for row in zip(capacity, *ends, strict=True)]
-    return pd.DataFrame(rows, columns=["open_sessions", "capacity_tokens", "hit_share", "low", "high", "interval_s"])
+            for times in (calls["time_s"], turn):
+                call, play = replay(calls["session"], times, rng=np.random.default_rng([n_open, seed]), **slots)
+                now = calls.iloc[call]
+                sizes = dict(sizes=now["input_tokens"].to_numpy(), reusable=now["cached_tokens"].to_numpy())
+                contexts = play * len(calls) + now["context"].to_numpy()
+                shares.append(lru_hit_share(capacity, contexts=contexts, **sizes))
+                intervals.append(n_open * (slots["horizon_s"] - slots["stagger_s"] / 2) / len(call))
+        ends = np.quantile(shares[::2], [0.5, 0.05, 0.95], axis=0)
+        step, interval = np.median(shares[1::2], axis=0), np.mean(intervals[::2])
+        rows += [(n_open, *row, interval) for row in zip(capacity, *ends, step, strict=True)]
+    names = ["open_sessions", "capacity_tokens", "hit_share", "low", "high", "in_step", "interval_s"]
+    return pd.DataFrame(rows, columns=names)
 
 
 # derived table -> function, raw files

@@ -237,6 +237,41 @@ def test_a_tier_replaces_recomputing_and_a_hidden_transfer_costs_nothing_until_i
         mt.tiered_throughput(1, hit_hbm=0.5, hit_tiers=0.4, **context, **decode)
 
 
+def in_turn(*, sessions, room, wait, whole, new, decode, calls, rng):
+    """Calls per second of a first-come server whose cache holds some contexts, the least recently used out first."""
+    line = [(rng.exponential(wait), i) for i in range(sessions)]
+    heapq.heapify(line)
+    free, begun, stack = 0.0, 0.0, []
+    for done in range(calls):
+        came, i = heapq.heappop(line)
+        free = max(came, free) + (new if i in stack[:room] else whole) + decode
+        stack = [i] + [j for j in stack if j != i]
+        begun = free if done == calls // 4 else begun
+        heapq.heappush(line, (free + rng.exponential(wait), i))
+    return (calls - calls // 4) / (free - begun)
+
+
+@pytest.mark.parametrize("sessions", [8, 20, 24, 28, 32, 40, 64, 128])
+def test_a_thrashing_replica_lies_between_the_recorded_pace_and_sessions_in_turn(sessions):
+    rng, room = np.random.default_rng(1), 24
+    found = in_turn(sessions=sessions, room=room, wait=60, whole=6, new=0.4, decode=0.6, calls=8000, rng=rng)
+    curve = mt.lru_hit_curve(rng.integers(0, sessions, 60_000))
+    own = 1.0 if sessions <= room else curve[room]
+    law = dict(wait_time=60, prefill_time=6, prefill_new_time=0.4)
+    law |= dict(output_tokens=1, step_time=1e-9, step_time_per_context=0.6)
+    paced, queued = (
+        mt.queued_throughput(
+            sessions, lambda u, f=f: (own + f * u * ((sessions <= room) - own),) * 2 + (1.0,), **law
+        ).rate
+        for f in (0, 1)
+    )
+    assert 0.85 * queued <= found <= 1.06 * paced
+    if sessions <= room or sessions >= 40:
+        assert queued == pytest.approx(found, rel=0.17)
+    if sessions >= 40:
+        assert paced > 1.15 * found
+
+
 # ---- caches
 
 
