@@ -903,6 +903,7 @@ _RATES = {
     "host_link": "host_bytes_per_s",
     "power": "power_w",
     "layer_overhead": "layer_overhead",
+    "link_share": "link_share",
 }
 
 
@@ -923,8 +924,8 @@ def _accelerators(table="accelerators"):
     for rate in ("bf16", "fp8"):
         share = frame[f"{rate}_measured"] / frame[rate]
         _refuse(table, rate, frame, (share < 0.5) | (share > 1), "measured is not 50 to 100 % of it: a sparse rate?")
-    overhead = frame["layer_overhead"].fillna(1.0)
-    frame = frame.assign(memory_bytes=reported.fillna(label), layer_overhead=overhead).rename(columns=_RATES)
+    frame = frame.fillna({"layer_overhead": 1.0, "link_share": 1.0}).assign(memory_bytes=reported.fillna(label))
+    frame = frame.rename(columns=_RATES)
     names = ["vendor", "status", "release", "memory_type", "scale_up_name", "host_link_name"]
     return frame[["memory_bytes", *_RATES.values(), *names]].rename_axis("accelerator").reset_index()
 

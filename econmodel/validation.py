@@ -298,13 +298,9 @@ def fit(table, start=None, *, weights=None, steps=30):
     return engines
 
 
-def _overhead(accelerator):
-    return catalog.accelerator(accelerator).layer_overhead
-
-
-def fit_overhead(table, engines):
+def fit_chip(table, engines):
     """
-    Fixed time of a layer on the chips of `table`, all of one kind, relative to those on which `fit` rests.
+    What serving software makes of a chip, relative to those on which `fit` rests.
 
     Parameters
     ----------
@@ -315,15 +311,20 @@ def fit_overhead(table, engines):
 
     Returns
     -------
-    float
-        For `parts.Accelerator.layer_overhead`.
+    tuple of float
+        `layer_overhead` and `link_share` of `parts.Accelerator`.
     """
-    software, known = table["software"].iloc[0], _overhead(table["accelerator"].iloc[0])
+    software, known = table["software"].iloc[0], catalog.accelerator(table["accelerator"].iloc[0])
+    engine, guess = engines[software], {"pace": 1.0, "link": FREE["link"]}
 
-    def paced(values):
-        return {software: replace(engines[software], pace=values["pace"])}
+    def build(values):
+        return {software: replace(engine, **values)}
 
-    return known * _adjust(table, {"pace": 1.0}, paced, vars(engines[software]))["pace"] / engines[software].pace
+    found = _adjust(table, guess, build, vars(engine))
+    return (
+        known.layer_overhead * found["pace"] / engine.pace,
+        known.link_share * found["link"] / engine.link,
+    )
 
 
 #: Columns of `setups` by whose groups rows are left out.
@@ -341,7 +342,8 @@ def left_out(table, engines, by, *, groups=None, steps=8):
     engines : dict of econmodel.inference.Engine
         Fitted to all rows: where each fit begins.
     by : str
-        One of `GROUPS`. A chip whose `layer_overhead` was fitted to its own rows is predicted without it.
+        One of `GROUPS`. A chip is predicted without what was fitted to its own rows, `layer_overhead` and
+        `link_share`.
     groups : sequence of str, optional
         Which groups; None for all.
     steps : int
@@ -357,7 +359,11 @@ def left_out(table, engines, by, *, groups=None, steps=8):
         own = (table[by] == group).to_numpy()
         others = fit(table[~own], engines, weights=weights[~own], steps=steps)
         if by == "accelerator":
-            others = {name: replace(e, pace=e.pace / _overhead(group)) for name, e in others.items()}
+            chip = catalog.accelerator(group)
+            others = {
+                name: replace(e, pace=e.pace / chip.layer_overhead, link=min(e.link / chip.link_share, 1.0))
+                for name, e in others.items()
+            }
         out[own] = predict(table[own], others)
     return out
 

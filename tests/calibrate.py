@@ -25,8 +25,8 @@ def constants():
     engines = validation.fit(validation.setups(), steps=40)
     for name, engine in engines.items():
         print(name, {f.name: float(f"{getattr(engine, f.name):.4g}") for f in fields(Engine)})
-    own = validation.setups().query("accelerator == 'MI300X' and task == 'batch'")
-    print("layer_overhead of MI300X", round(validation.fit_overhead(own, engines), 3))
+    own = validation.setups().query("accelerator == 'MI300X'")
+    print("layer_overhead and link_share of MI300X", [round(x, 3) for x in validation.fit_chip(own, engines)])
 
 
 def errors():
@@ -39,10 +39,9 @@ def errors():
     names = ["task", "software", "model", "accelerator", "n", "layout", "weight_bits", "input_tokens", "output_tokens"]
     out = table[[*names, "concurrency", "value"]].assign(fitted=log(validation.predict(table)))
     for by in validation.GROUPS:
-        out[by] = log(validation.left_out(table, ENGINES, by))
-        print(
-            by, out.groupby("task")[by].apply(lambda e: 100 * np.abs(np.expm1(e)).mean()).round(1).to_dict(), flush=True
-        )
+        error = log(validation.left_out(table, ENGINES, by))
+        out[f"without_{by}"] = error
+        print(by, (100 * np.expm1(error).abs()).groupby(table["task"]).mean().round(1).to_dict(), flush=True)
     ERRORS.parent.mkdir(exist_ok=True)
     out.to_csv(ERRORS, index=False, float_format="%.6g", lineterminator="\n")
 

@@ -339,10 +339,10 @@ def test_left_out_errors_are_recomputed(by, group):
 
 
 @pytest.mark.slow
-def test_the_time_of_a_layer_on_amd_is_what_its_batches_say():
-    table = validation.setups().query("accelerator == 'MI300X' and task == 'batch'")
-    found = validation.fit_overhead(table, ENGINES)
-    assert found == pytest.approx(catalog.accelerator("MI300X").layer_overhead, rel=0.05)
+def test_what_software_makes_of_an_amd_chip_is_what_its_rows_say():
+    chip = catalog.accelerator("MI300X")
+    found = validation.fit_chip(validation.setups().query("accelerator == 'MI300X'"), ENGINES)
+    assert found == pytest.approx((chip.layer_overhead, chip.link_share), rel=0.05)
 
 
 #: Acceptance: largest mean error of predictions on the rows of the measured series, %.
