@@ -23,7 +23,7 @@ class Engine:
     """
     Serving software on real chips: the losses between a roofline and a measurement, one constant each.
 
-    The defaults are fitted to engines since 2025 by `econmodel.validation.fit`, except where they are said to be
+    The defaults are fitted to engines since 2025 by `tests/calibrate.py`, except where they are said to be
     assumed; their intervals are rows of `data/inference_constants.csv`.
 
     Parameters
