@@ -1212,9 +1212,7 @@ def curves_with_points(curves, points, *, labels, logy=False):
         ax.plot(own["x"], own["y"], "o", color=color, ms=7, mec="white")
         for row in own.itertuples():
             ax.annotate(row.name, (row.x, row.y), xytext=(8, -12), textcoords="offset points", fontsize=9)
-    ax.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if logy else "linear")
-    if not logy:
-        ax.set_ylim(0, None)
+    ax.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if logy else "linear", ylim=(None if logy else 0, None))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
     return fig
 

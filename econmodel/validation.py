@@ -135,21 +135,17 @@ def predict_first(table, engines=None):
 def _outcomes(table, engines, outcome):
     out = np.empty(len(table))
     known = {**ENGINES, **engines} if isinstance(engines, dict) else ENGINES
-    columns = ["task", "software", "model", "accelerator", "layout"]
+    columns = ["task", "software", "model", "accelerator", "layout", table["kv_bits"].isna()]
     for keys, place in table.groupby(columns, sort=False).indices.items():
-        _, software, model, accelerator, layout = keys
+        _, software, model, accelerator, layout, default = keys
         g = table.iloc[place]
-        bits = {name: g[name].to_numpy(float) for name in ("weight_bits", "kv_bits")}
-        given = ~np.isnan(bits["kv_bits"])
-        engine = engines if isinstance(engines, Engine) else known[software]
-        for some in (given, ~given):
-            if some.any():
-                own = {
-                    "llm": catalog.llm(model), "accelerator": catalog.accelerator(accelerator), "layout": layout,
-                    "n_accelerators": g["n"].to_numpy(float)[some], "weight_bits": bits["weight_bits"][some],
-                    "kv_bits": bits["kv_bits"][some] if some is given else None, "engine": engine,
-                }  # fmt: skip
-                out[place[some]] = outcome(g[some], own)
+        own = {
+            "llm": catalog.llm(model), "accelerator": catalog.accelerator(accelerator), "layout": layout,
+            "n_accelerators": g["n"].to_numpy(float), "weight_bits": g["weight_bits"].to_numpy(float),
+            "kv_bits": None if default else g["kv_bits"].to_numpy(float),
+            "engine": engines if isinstance(engines, Engine) else known[software],
+        }  # fmt: skip
+        out[place] = outcome(g, own)
     return out
 
 
