@@ -608,26 +608,6 @@ def measurements(table):
     return _measurements(table).copy()
 
 
-def inference_errors():
-    """
-    Errors of the inference model on the measured set-ups: fitted to all rows, and with whole groups left out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One line per row of `validation.setups`, in its order: what identifies it, `value`, and the log of predicted
-        over measured, at most 3 either way: `fitted`, and `without_architecture`, `without_accelerator` and
-        `without_length`, fitted to the other groups.
-
-    Examples
-    --------
-    >>> errors = inference_errors()
-    >>> bool(errors["fitted"].abs().median() < errors["without_architecture"].abs().median())
-    True
-    """
-    return pd.read_csv(DATA / "derived" / "inference_errors.csv")
-
-
 def training_runs():
     """
     Published training runs that form series over the size of the cluster, with what is known of their layout.
@@ -685,6 +665,26 @@ def training_runs():
     from_mfu = 6 * frame["params"] * frame["tokens"] / (frame.pop("mfu") * frame.pop("bf16_flop_per_s"))
     frame["step"] = frame["step"].fillna(from_mfu)
     return frame.rename(columns={"scale_up_bytes_per_s": "scale_up"}).reset_index(drop=True)
+
+
+def inference_errors():
+    """
+    Errors of the inference model on the measured set-ups: fitted to all rows, and with whole groups left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One line per row of `validation.setups`, in its order: what identifies it, `value`, and the log of predicted
+        over measured, at most 3 either way: `fitted`, and `without_architecture`, `without_accelerator` and
+        `without_length`, fitted to the other groups.
+
+    Examples
+    --------
+    >>> errors = inference_errors()
+    >>> bool(errors["fitted"].abs().median() < errors["without_architecture"].abs().median())
+    True
+    """
+    return pd.read_csv(DATA / "derived" / "inference_errors.csv")
 
 
 class Price(NamedTuple):
@@ -996,6 +996,7 @@ _RATES = {
     "host_link": "host_bytes_per_s",
     "power": "power_w",
     "layer_overhead": "layer_overhead",
+    "link_share": "link_share",
 }
 
 
@@ -1016,8 +1017,8 @@ def _accelerators(table="accelerators"):
     for rate in ("bf16", "fp8"):
         share = frame[f"{rate}_measured"] / frame[rate]
         _refuse(table, rate, frame, (share < 0.5) | (share > 1), "measured is not 50 to 100 % of it: a sparse rate?")
-    overhead = frame["layer_overhead"].fillna(1.0)
-    frame = frame.assign(memory_bytes=reported.fillna(label), layer_overhead=overhead).rename(columns=_RATES)
+    frame = frame.fillna({"layer_overhead": 1.0, "link_share": 1.0}).assign(memory_bytes=reported.fillna(label))
+    frame = frame.rename(columns=_RATES)
     names = ["vendor", "status", "release", "memory_type", "scale_up_name", "host_link_name"]
     return frame[["memory_bytes", *_RATES.values(), *names]].rename_axis("accelerator").reset_index()
 

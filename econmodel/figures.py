@@ -418,6 +418,18 @@ def short(number):
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.2g}"
 
 
+def interval(value, low, high):
+    """
+    A value with its interval; a dash where nothing was found.
+
+    Examples
+    --------
+    >>> interval(0.123, 0.1, 0.2), interval(float("nan"), float("nan"), float("nan"))
+    ('0.12 (0.1 to 0.2)', '-')
+    """
+    return "-" if np.isnan(value) else f"{short(value)} ({short(low)} to {short(high)})"
+
+
 def ledger_table(ledger):
     """
     Claims with their rule and verdict as an HTML table.
@@ -735,18 +747,6 @@ def labelled_dots(dates, values, names, groups, *, label):
     ax.margins(x=0.12)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
     return fig
-
-
-def interval(value, low, high):
-    """
-    A value with its interval; a dash where nothing was found.
-
-    Examples
-    --------
-    >>> interval(0.123, 0.1, 0.2), interval(float("nan"), float("nan"), float("nan"))
-    ('0.12 (0.1 to 0.2)', '-')
-    """
-    return "-" if np.isnan(value) else f"{short(value)} ({short(low)} to {short(high)})"
 
 
 def week_panels(table, *, weekend):
@@ -1212,9 +1212,7 @@ def curves_with_points(curves, points, *, labels, logy=False):
         ax.plot(own["x"], own["y"], "o", color=color, ms=7, mec="white")
         for row in own.itertuples():
             ax.annotate(row.name, (row.x, row.y), xytext=(8, -12), textcoords="offset points", fontsize=9)
-    ax.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if logy else "linear")
-    if not logy:
-        ax.set_ylim(0, None)
+    ax.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if logy else "linear", ylim=(None if logy else 0, None))
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
     return fig
 

@@ -42,6 +42,8 @@ class Accelerator:
         Rated power. [W]
     layer_overhead : float
         Time of a layer that no arithmetic explains, relative to the chips on which `inference.Engine` is fitted.
+    link_share : float
+        Share of the link that all-reduce and all-to-all reach, relative to those chips.
 
     Raises
     ------
@@ -68,6 +70,7 @@ class Accelerator:
     host_bytes_per_s: float | None = None
     power_w: float | None = None
     layer_overhead: float = 1.0
+    link_share: float = 1.0
 
     def __post_init__(self):
         """Check what was given."""

@@ -1,4 +1,4 @@
-"""Predicted against measured: set-ups of the measured series, the fit of the losses, and what it misses left out."""
+"""Predicted against measured: the set-ups of the measured series, baselines, and how wide an interval must be."""
 
 from dataclasses import replace
 from functools import cache
@@ -16,15 +16,6 @@ from econmodel.inference import (
     prefill_time,
 )
 
-#: Constants that are fitted to engines since 2025, to older ones, and to times to the first token, each with a guess
-#: made before the fit, which counts where the rows say nothing.
-FREE = {
-    "compute": 0.8, "four_bit": 0.7, "expert_width": 500.0, "attention": 0.7, "bandwidth": 0.9, "cache": 0.9,
-    "link": 0.5, "layer_s": 5e-5, "latent_s": 2.5e-5, "stream_s": 3e-5, "reserve_bytes": 2e9,
-}  # fmt: skip
-OLD_FREE = {"compute": 0.8, "cache": 0.9, "pace": 1.0, "reserve_bytes": 4e9}
-FIRST_FREE = {"request_s": 1e-2, "bunching": 1.0}
-_OTHER = {"deferral": 0.3, "TensorRT-LLM": 1.0, "vLLM": 1.0, "SGLang": 1.0}
 #: How the measured series name an engine -> key of `inference.ENGINES`.
 _NAMES = {
     "trtllm": "TensorRT-LLM", "TensorRT-LLM 1.0": "TensorRT-LLM", "TensorRT-LLM 0.14": "TensorRT-LLM 2024",
@@ -144,21 +135,17 @@ def predict_first(table, engines=None):
 def _outcomes(table, engines, outcome):
     out = np.empty(len(table))
     known = {**ENGINES, **engines} if isinstance(engines, dict) else ENGINES
-    columns = ["task", "software", "model", "accelerator", "layout"]
+    columns = ["task", "software", "model", "accelerator", "layout", table["kv_bits"].isna()]
     for keys, place in table.groupby(columns, sort=False).indices.items():
-        _, software, model, accelerator, layout = keys
+        _, software, model, accelerator, layout, default = keys
         g = table.iloc[place]
-        bits = {name: g[name].to_numpy(float) for name in ("weight_bits", "kv_bits")}
-        given = ~np.isnan(bits["kv_bits"])
-        engine = engines if isinstance(engines, Engine) else known[software]
-        for some in (given, ~given):
-            if some.any():
-                own = {
-                    "llm": catalog.llm(model), "accelerator": catalog.accelerator(accelerator), "layout": layout,
-                    "n_accelerators": g["n"].to_numpy(float)[some], "weight_bits": bits["weight_bits"][some],
-                    "kv_bits": bits["kv_bits"][some] if some is given else None, "engine": engine,
-                }  # fmt: skip
-                out[place[some]] = outcome(g[some], own)
+        own = {
+            "llm": catalog.llm(model), "accelerator": catalog.accelerator(accelerator), "layout": layout,
+            "n_accelerators": g["n"].to_numpy(float), "weight_bits": g["weight_bits"].to_numpy(float),
+            "kv_bits": None if default else g["kv_bits"].to_numpy(float),
+            "engine": engines if isinstance(engines, Engine) else known[software],
+        }  # fmt: skip
+        out[place] = outcome(g, own)
     return out
 
 
@@ -181,185 +168,8 @@ def _value(g, own):
     return first + load["output_tokens"] * decode_step_time(**own, batch=concurrency, context_tokens=context)
 
 
-def row_weights(table):
-    """
-    How much each row of `setups` counts in a fit.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `setups`.
-
-    Returns
-    -------
-    numpy.ndarray
-        The inverse root of the size of its group (task, engine, model, chip and precision), over the root of the sum
-        of these in its task: neither a long sweep of one model nor a large task drowns the others.
-
-    Examples
-    --------
-    >>> weights = row_weights(setups())
-    >>> bool(weights.min() > 0)
-    True
-    """
-    groups = ["task", "software", "model", "accelerator", "weight_bits"]
-    weight = table.groupby(groups)["value"].transform("size").to_numpy() ** -0.5
-    return weight / np.sqrt(pd.Series(weight).groupby(table["task"].to_numpy()).transform("sum").to_numpy())
-
-
-def _log_error(table, predicted):
-    return np.clip(np.log(np.maximum(predicted, 1e-300) / table["value"].to_numpy(float)), -3.0, 3.0)
-
-
-def _adjust(table, guess, build, start, *, weights=None, steps=30, predicted=predict):
-    """Values of the names in `guess` with the least weighted soft-L1 loss of the log error, bent at 0.15."""
-    from scipy.optimize import least_squares
-
-    weights, names = row_weights(table) if weights is None else weights, list(guess)
-
-    def loss(logs):
-        error = _log_error(table, predicted(table, build(dict(zip(names, np.exp(logs), strict=True))))) / 0.15
-        rows = np.sqrt(2 * weights * (np.sqrt(1 + error**2) - 1))
-        return np.concatenate([rows, 0.3 * (logs - np.log(list(guess.values())))])
-
-    shares = [name in {"compute", "four_bit", "attention", "bandwidth", "cache", "link", "deferral"} for name in names]
-    upper = np.where(shares, 0.0, np.log(1e12))
-    first = np.minimum(np.log([start[name] for name in names]), upper - 1e-3)
-    found = least_squares(loss, first, bounds=(-60.0, upper), diff_step=1e-3, x_scale=0.3, max_nfev=steps)
-    return dict(zip(names, map(float, np.exp(found.x)), strict=True))
-
-
-def fit(table, start=None, *, weights=None, steps=30):
-    """
-    Fit the losses to measured set-ups.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `setups`.
-    start : dict of econmodel.inference.Engine, optional
-        Where to begin; None for `inference.ENGINES`.
-    weights : array_like, optional
-        Of the rows; None to let a row count less in a large group of rows of one task, engine, model and chip.
-    steps : int
-        Most steps of the optimizer in each of its stages.
-
-    Returns
-    -------
-    dict of econmodel.inference.Engine
-        As `inference.ENGINES`: the constants of `FREE` and the paces of recent engines together; then `OLD_FREE` from
-        rows of 2024; then `FIRST_FREE` from times to the first token.
-
-    Notes
-    -----
-    Loss: soft L1 of the log of predicted over measured, bent at 0.15, so that a row counts by its relative error and
-    outliers count linearly; and a tenth of the squared log of value over guess, which only decides what the rows leave
-    open. Paces are normalised to a geometric mean of 1 over the recent engines.
-    """
-    engines, weights = dict(start or ENGINES), row_weights(table) if weights is None else np.asarray(weights)
-    recent = [name for name in engines if name != "TensorRT-LLM 2024"]
-
-    def shared(values):
-        own = {name: values[name] for name in FREE}
-        paces = {name: values.get(name, 1.0) for name in recent}
-        mean = np.prod(list(paces.values())) ** (1 / len(paces))
-        own |= {"layer_s": own["layer_s"] * mean, "latent_s": own["latent_s"] * mean}
-        new = {name: replace(engines[name], **own, pace=pace / mean) for name, pace in paces.items()}
-        return new | {"SGLang": replace(new["SGLang"], deferral=values["deferral"])}
-
-    def stage(rows, guess, build, begin, predicted=predict):
-        part = table[rows]
-        return build(_adjust(part, guess, build, begin, weights=weights[rows], steps=steps, predicted=predicted))
-
-    first = vars(engines[recent[0]])
-    begin = {name: first[name] * (first["pace"] if name in ("layer_s", "latent_s") else 1) for name in FREE}
-    begin |= {name: engines[name].pace / first["pace"] for name in recent[1:]} | {
-        "deferral": engines["SGLang"].deferral
-    }
-    rows = table["software"].isin(recent).to_numpy() & (table["task"] != "prompt").to_numpy()
-    engines |= stage(rows, {name: {**FREE, **_OTHER}[name] for name in begin}, shared, begin)
-
-    def old(values):
-        return {"TensorRT-LLM 2024": replace(engines[recent[0]], deferral=0.0, **values)}
-
-    rows = (table["software"] == "TensorRT-LLM 2024").to_numpy()
-    if rows.any():
-        engines |= stage(rows, OLD_FREE, old, vars(engines["TensorRT-LLM 2024"]))
-
-    def prompt(values):
-        return {name: replace(engine, **values) for name, engine in engines.items()}
-
-    rows = (table["task"] == "token").to_numpy()
-    if rows.any():
-        timed = table.assign(value=table["time_to_first_token"].fillna(1.0))
-        timed = timed[rows]
-        found = _adjust(timed, FIRST_FREE, prompt, first, weights=weights[rows], steps=steps, predicted=predict_first)
-        engines |= prompt(found)
-    return engines
-
-
-def _overhead(accelerator):
-    return catalog.accelerator(accelerator).layer_overhead
-
-
-def fit_overhead(table, engines):
-    """
-    Fixed time of a layer on the chips of `table`, all of one kind, relative to those on which `fit` rests.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `setups`, of one accelerator and one engine.
-    engines : dict of econmodel.inference.Engine
-        From `fit`.
-
-    Returns
-    -------
-    float
-        For `parts.Accelerator.layer_overhead`.
-    """
-    software, known = table["software"].iloc[0], _overhead(table["accelerator"].iloc[0])
-
-    def paced(values):
-        return {software: replace(engines[software], pace=values["pace"])}
-
-    return known * _adjust(table, {"pace": 1.0}, paced, vars(engines[software]))["pace"] / engines[software].pace
-
-
 #: Columns of `setups` by whose groups rows are left out.
 GROUPS = ("architecture", "accelerator", "length")
-
-
-def left_out(table, engines, by, *, groups=None, steps=8):
-    """
-    Predictions for each group of rows by a model fitted to all the others.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Rows of `setups`.
-    engines : dict of econmodel.inference.Engine
-        Fitted to all rows: where each fit begins.
-    by : str
-        One of `GROUPS`. A chip whose `layer_overhead` was fitted to its own rows is predicted without it.
-    groups : sequence of str, optional
-        Which groups; None for all.
-    steps : int
-        Most steps of the optimizer.
-
-    Returns
-    -------
-    numpy.ndarray
-        As from `predict`; nan for groups that were not asked for.
-    """
-    out, weights = np.full(len(table), np.nan), row_weights(table)
-    for group in table[by].unique() if groups is None else groups:
-        own = (table[by] == group).to_numpy()
-        others = fit(table[~own], engines, weights=weights[~own], steps=steps)
-        if by == "accelerator":
-            others = {name: replace(e, pace=e.pace / _overhead(group)) for name, e in others.items()}
-        out[own] = predict(table[own], others)
-    return out
 
 
 def scaled(table, predicted, by):

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import replace
 from pathlib import Path
 
+import calibrate
 import numpy as np
 import pytest
 
@@ -303,7 +304,7 @@ def test_every_constant_lies_in_its_interval():
     for (item, name), row in rows.iterrows():
         engine = Engine() if item == "recent engines" else ENGINES[item]
         assert row.low <= getattr(engine, name) / units.get(name, 1) <= row.high, (item, name)
-    fitted = {*validation.FREE, *validation.FIRST_FREE}
+    fitted = {*calibrate.FREE, *calibrate.FIRST_FREE}
     assert fitted <= set(rows.loc["recent engines"].index)
 
 
@@ -321,7 +322,7 @@ def test_the_recorded_errors_belong_to_the_measured_rows():
 
 @pytest.mark.slow
 def test_a_refit_returns_the_constants():
-    found = validation.fit(validation.setups(), steps=10)
+    found = calibrate.fit(validation.setups(), steps=10)
     for name, engine in found.items():
         for field in dataclasses.fields(Engine):
             expected = getattr(ENGINES[name], field.name)
@@ -333,16 +334,16 @@ def test_a_refit_returns_the_constants():
 def test_left_out_errors_are_recomputed(by, group):
     table = validation.setups()
     own = (table[by] == group).to_numpy()
-    predicted = validation.left_out(table, ENGINES, by, groups=[group])[own]
+    predicted = calibrate.left_out(table, ENGINES, by, groups=[group])[own]
     error = np.log(predicted / table["value"][own])
     assert np.abs(np.clip(error, -3, 3) - recorded()[f"without_{by}"][own]).mean() < 0.02
 
 
 @pytest.mark.slow
-def test_the_time_of_a_layer_on_amd_is_what_its_batches_say():
-    table = validation.setups().query("accelerator == 'MI300X' and task == 'batch'")
-    found = validation.fit_overhead(table, ENGINES)
-    assert found == pytest.approx(catalog.accelerator("MI300X").layer_overhead, rel=0.05)
+def test_what_software_makes_of_an_amd_chip_is_what_its_rows_say():
+    chip = catalog.accelerator("MI300X")
+    found = calibrate.fit_chip(validation.setups().query("accelerator == 'MI300X'"), ENGINES)
+    assert found == pytest.approx((chip.layer_overhead, chip.link_share), rel=0.05)
 
 
 #: Acceptance: largest mean error of predictions on the rows of the measured series, %.
