@@ -697,8 +697,8 @@ def token_prices():
     Returns
     -------
     pandas.DataFrame
-        Columns `seller`, `model`, `date` (valid from, or seen on), `list`, `input`, `cached_input`, `cache_write`,
-        `output` [USD per million tokens], nan where not sold.
+        Columns `seller`, `model`, `date` (valid from or until, or seen on: the note says which), `list`, `input`,
+        `cached_input`, `cache_write`, `output` [USD per million tokens], nan where not sold.
 
     Raises
     ------
@@ -715,6 +715,30 @@ def token_prices():
     _refuse("token_prices", "output", frame, frame["output"] <= 0, "output is free")
     _refuse("token_prices", "cached_input", frame, frame["cached_input"] > frame["input"], "cached_input above input")
     return frame
+
+
+def token_price_conflicts():
+    """
+    Models whose latest list price differs from list to list.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `seller`, `model`, `list`, `date`, `input`, `cached_input`, `output` [USD per million tokens], a line
+        per list. The dates tell whether a list is stale or the lists contradict each other.
+
+    Examples
+    --------
+    >>> token_price_conflicts().query("model == 'o3'").groupby("list").output.first().to_dict()
+    {'litellm': 8.0, 'pydantic': 8.0, 'simonw': 40.0}
+    """
+    frame = token_prices()
+    day = pd.to_datetime(frame["date"], format="ISO8601", errors="coerce")
+    latest = frame.assign(day=day).sort_values("day", kind="stable").groupby(["seller", "model", "list"]).tail(1)
+    prices = latest.groupby(["seller", "model"])[["input", "output"]]
+    disagree = (prices.transform("max") > 1.01 * prices.transform("min")).any(axis=1)
+    shown = ["seller", "model", "list", "date", "input", "cached_input", "output"]
+    return latest.loc[disagree, shown].sort_values(["seller", "model", "list"], ignore_index=True)
 
 
 CLAIM_COLUMNS = [
