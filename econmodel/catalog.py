@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from econmodel.demand import Quantiles, SessionLaw
 from econmodel.parts import (
     Accelerator,
     Attention,
@@ -453,6 +454,39 @@ def series(table):
     return frame.assign(kind=rows["kind"], source=rows["source"]).reset_index(drop=True)
 
 
+def quantities(table):
+    """
+    Numbers of one table in SI, with their ranges.
+
+    Parameters
+    ----------
+    table : str
+        One of `tables`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index `item`, `parameter`; columns `value` (the middle of the range where only that is given), `low`, `high`
+        (nan where not given).
+
+    Raises
+    ------
+    KeyError
+        Unknown table.
+
+    Examples
+    --------
+    >>> quantities("training_reliability").loc[("MegaScale", "catch_up_time"), ["low", "high"]].tolist()
+    [0.0, 900.0]
+    """
+    rows = _facts(table)
+    rows = rows[~rows["unit"].isin(WORDS)]
+    middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
+    factor = rows["unit"].map(lambda unit: UNITS[unit][0])
+    frame = pd.DataFrame({"value": middle * factor, "low": rows["low"] * factor, "high": rows["high"] * factor})
+    return frame.set_index(pd.MultiIndex.from_frame(rows[["item", "parameter"]]))
+
+
 def measured_series():
     """
     Names of the bulk series of measurements: wide tables whose columns `columns` of the data explain.
@@ -572,6 +606,65 @@ def measurements(table):
     [17.236, 46.484]
     """
     return _measurements(table).copy()
+
+
+def training_runs():
+    """
+    Published training runs that form series over the size of the cluster, with what is known of their layout.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One run a line: `series`, `machine` and `software` (the names over which constants are shared), `accelerator`,
+        `n_accelerators`, `params`, `step` (of the whole timed run where only that is known) [s], `tokens` (of a step,
+        per accelerator) [token], `sequences` (until the target is met, nan elsewhere), `global_batch`, the layout
+        (`layers`, `hidden_size`, `sequence`, `tensor`, `stages`, `chunks`, `context`, `microbatch`, `exchange` [B per
+        parameter], `rings`), and the network (`node`, `between`, `scale_up` [B/s]).
+
+    Raises
+    ------
+    ValueError
+        A layout whose chip is not in `training_networks`.
+
+    Examples
+    --------
+    >>> runs = training_runs()
+    >>> runs.groupby("machine", sort=False).series.nunique().to_dict()
+    {'H100': 8, 'TPU v6e': 1, 'Blackwell': 2, 'A100': 4, 'TPU v5e': 3}
+    """
+    submitted, megascale = measurements("mlperf_training"), measurements("training_megascale")
+    mosaic, maxtext = measurements("training_mosaic"), measurements("training_maxtext")
+    submitted["name"], submitted["sequence"] = submitted["model"], submitted["sequence_tokens"]
+    submitted["step"] = submitted["median_time"] * submitted["global_batch"] / submitted["sequences"]
+    batch = megascale["global_batch"].astype(int).astype(str)
+    megascale["name"] = megascale["run"].str.split().str[0] + ", batch " + batch
+    of_all = mosaic.groupby("model")["n_accelerators"].transform("max") == mosaic["n_accelerators"].max()
+    mosaic = mosaic[of_all & (mosaic["sequence_tokens"] == 2048) & (mosaic["n_accelerators"] >= 128)]
+    mosaic = mosaic.assign(name=mosaic["model"], sequence=mosaic["sequence_tokens"])
+    mosaic["step"] = mosaic["global_batch"] * mosaic["sequence"] / mosaic["n_accelerators"] / mosaic["token_rate"]
+    maxtext["name"] = "MaxText " + maxtext["model"]
+    own = ["name", "accelerator", "n_accelerators", "params", "global_batch", "sequence", "sequences", "step", "mfu"]
+    frame = pd.concat([submitted, megascale, mosaic, maxtext])[own]
+    frame["series"] = frame["name"] + SEPARATOR + frame["accelerator"]
+    layouts = pd.DataFrame.from_dict(_by_item("training_layouts"), orient="index")
+    networks = pd.DataFrame.from_dict(_by_item("training_networks"), orient="index")
+    frame = frame[frame["series"].isin(layouts.index)]
+    layouts = layouts.rename(columns={"sequence": "length"})
+    frame = frame.join(layouts, on="series").join(networks, on="accelerator")
+    _refuse("training_layouts", "software", layouts, ~layouts.index.isin(frame.dropna(subset="machine")["series"]),
+            "no such run, or its chip is not in training_networks.csv")  # fmt: skip
+    frame["sequence"] = frame["sequence"].fillna(frame.pop("length"))
+    shapes = llms().set_index("model")
+    for size in ("layers", "hidden_size"):
+        frame[size] = frame[size].fillna(frame["name"].map(shapes[size]))
+    frame = frame.join(
+        _accelerators().set_index("accelerator")[["bf16_flop_per_s", "scale_up_bytes_per_s"]], "accelerator"
+    )
+    per_chip = frame.pop("sequences_per_chip")
+    frame["tokens"] = per_chip.fillna(frame["global_batch"] / frame["n_accelerators"]) * frame["sequence"]
+    from_mfu = 6 * frame["params"] * frame["tokens"] / (frame.pop("mfu") * frame.pop("bf16_flop_per_s"))
+    frame["step"] = frame["step"].fillna(from_mfu)
+    return frame.rename(columns={"scale_up_bytes_per_s": "scale_up"}).reset_index(drop=True)
 
 
 class Price(NamedTuple):
@@ -821,7 +914,7 @@ def write_results(chapter, table):
     chapter : str
         Name of the chapter.
     table : pandas.DataFrame
-        Columns `RESULT_COLUMNS`; numbers are stored with nine digits.
+        Columns `RESULT_COLUMNS`; numbers are stored with nine digits. Only a claim without data has no value.
 
     Returns
     -------
@@ -834,7 +927,7 @@ def write_results(chapter, table):
         A missing column, a repeated key, a value that is not a number.
     """
     missing = set(RESULT_COLUMNS) - set(table.columns)
-    if missing or table["key"].duplicated().any() or table["value"].isna().any():
+    if missing or table["key"].duplicated().any() or (table["value"].isna() & ~table["key"].isin(claims().index)).any():
         raise ValueError(f"table = {chapter} is not allowed: needs {RESULT_COLUMNS}, unique keys and values")
     here = Path.cwd()
     root = next((folder for folder in (here, *here.parents) if (folder / "_config.yml").exists()), here)
@@ -1181,3 +1274,78 @@ def tier(name):
     if name not in frame.index:
         raise KeyError(_near(name, frame.index))
     return Tier(name=name, **{field: float(number) for field, number in frame.loc[name].dropna().items()})
+
+
+def derived(name):
+    """
+    One table of aggregates that `traces` derives from raw logs, which are not part of the project.
+
+    Parameters
+    ----------
+    name : str
+        One of the tables in `data/derived`; "files" says from which raw files, with source and hash.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As the function of that name in `traces` documents it.
+
+    Raises
+    ------
+    KeyError
+        Unknown table; names the nearest ones.
+
+    Examples
+    --------
+    >>> derived("agent_requests").session.nunique()
+    350
+    """
+    known = [path.stem for path in sorted((DATA / "derived").glob("*.csv"))]
+    if name not in known:
+        raise KeyError(_near(name, known))
+    return pd.read_csv(DATA / "derived" / f"{name}.csv")
+
+
+def session_laws(population):
+    """
+    Laws of recorded sessions, for `demand.sample_sessions`.
+
+    Parameters
+    ----------
+    population : str
+        "agent" or "chat".
+
+    Returns
+    -------
+    tuple of econmodel.demand.SessionLaw
+        One per kind of session.
+
+    Raises
+    ------
+    KeyError
+        Unknown population.
+
+    Examples
+    --------
+    >>> [law.name for law in session_laws("agent")]
+    ['resumed', 'fresh']
+    """
+    table = derived("session_laws")
+    if population not in set(table["population"]):
+        raise KeyError(_near(population, table["population"].unique()))
+    laws = []
+    for name, own in table[table["population"] == population].groupby("name", sort=False):
+        fields: dict = {"name": name}
+        for field, rows in own.groupby("field", sort=False):
+            levels, values = tuple(rows["level"]), tuple(rows["value"])
+            kind = SessionLaw.__annotations__[field]
+            if kind is Quantiles:
+                fields[field] = Quantiles(levels=levels, values=values)
+            elif field.endswith("_map"):
+                fields[field] = (levels, values)
+            elif field == "correlation":
+                fields[field] = tuple(map(tuple, np.reshape(values, (3, 3))))
+            else:
+                fields[field] = values[0] if kind is float else values
+        laws.append(SessionLaw(**fields))
+    return tuple(laws)

@@ -417,6 +417,18 @@ def short(number):
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.2g}"
 
 
+def interval(value, low, high):
+    """
+    A value with its interval; a dash where nothing was found.
+
+    Examples
+    --------
+    >>> interval(0.123, 0.1, 0.2), interval(float("nan"), float("nan"), float("nan"))
+    ('0.12 (0.1 to 0.2)', '-')
+    """
+    return "-" if np.isnan(value) else f"{short(value)} ({short(low)} to {short(high)})"
+
+
 def ledger_table(ledger):
     """
     Claims with their rule and verdict as an HTML table.
@@ -437,7 +449,7 @@ def ledger_table(ledger):
         verdict, value = "-", ""
         if claim["verdict"]:
             verdict = f'<a href="../notebooks/{claim["chapter"]}.html">{claim["verdict"]}</a>'
-            value = f"{short(claim['value'])} ({short(claim['low'])} to {short(claim['high'])})"
+            value = interval(claim["value"], claim["low"], claim["high"])
         cells = [name, claim["claim"], f"{rule}; {claim['population']}", verdict, value]
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{title}</th>" for title in ("id", "claim", "rule", "verdict", "value (interval)"))
@@ -668,9 +680,9 @@ def forecasts_against_outcome(table, *, label):
     return fig
 
 
-def intervals(table, *, lines, label):
+def intervals(table, *, lines, label, log=True):
     """
-    Values with their intervals on a logarithmic axis, one row each, against thresholds.
+    Values with their intervals, one row each, against thresholds.
 
     Parameters
     ----------
@@ -680,6 +692,8 @@ def intervals(table, *, lines, label):
         Thresholds.
     label : str
         Axis label, with unit.
+    log : bool
+        Whether the axis is logarithmic; else it starts at zero.
 
     Returns
     -------
@@ -693,7 +707,9 @@ def intervals(table, *, lines, label):
         ax.axvline(level, color=ORANGE, lw=1.2)
         ax.text(level, len(table) - 0.35, name, color="#9a4a00", ha="center", va="bottom", fontsize=9)
     ax.set_yticks(rows, table.index)
-    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.set(xscale="log" if log else "linear", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    if not log:
+        ax.set_xlim(0, None)
     ax.grid(axis="y", visible=False)
     return fig
 
@@ -730,3 +746,369 @@ def labelled_dots(dates, values, names, groups, *, label):
     ax.margins(x=0.12)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
     return fig
+
+
+def week_panels(table, *, weekend):
+    """
+    Loads over the days, each as a multiple of its mean, one panel per series.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `series`, `day` (from the start of the series), `load` (nan where nothing was recorded).
+    weekend : dict of str to list of tuple of float
+        Series -> spans of days to shade.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    days = table.groupby("series", sort=False)["day"].max()
+    long, short = list(days.index[days > 1]), list(days.index[days <= 1])
+    rows = [[name] * len(short) for name in long] + [short]
+    fig, axes = plt.subplot_mosaic(rows, figsize=(7, 1.45 * len(rows) + 0.4), sharey=True)
+    for name, ax in axes.items():
+        own = table[table["series"] == name]
+        ax.fill_between(own["day"], 0, own["load"], step="post", color=BLUE, alpha=0.25, lw=0)
+        ax.step(own["day"], own["load"], where="post", color=BLUE, lw=1.2)
+        ax.axhline(1, color=ORANGE, lw=1)
+        for left, right in weekend.get(name, []):
+            ax.axvspan(left, right, color="0.5", alpha=0.15, lw=0)
+        ax.text(1, 1.02, name, transform=ax.transAxes, ha="right", va="bottom", fontsize=10)
+        if name in long:
+            ax.set(xlim=(0, days.max()), xticks=range(0, int(days.max()) + 2))
+        else:
+            ax.set(xlim=(0, 1), xticks=[0, 0.25, 0.5, 0.75, 1], xlabel="days from the start")
+    ax.set_ylim(0, None)
+    fig.supylabel("load over its mean", fontsize=11)
+    return fig
+
+
+def week_map(load, *, boxes, label):
+    """
+    Load by day of the week and hour of the day, with boxes around the hours that a claim names.
+
+    Parameters
+    ----------
+    load : array_like, shape (7, 24)
+        Days from Monday.
+    boxes : dict of str to tuple of int
+        Name -> day, first hour, number of hours.
+    label : str
+        What the colour says.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 2.7))
+    image = ax.imshow(load, aspect="auto", cmap="cividis", vmin=0)
+    fig.colorbar(image, label=label)
+    for name, (day, hour, hours) in boxes.items():
+        ax.add_patch(plt.Rectangle((hour - 0.5, day - 0.5), hours, 1, fill=False, ec=ORANGE, lw=2.5))
+        label_box = dict(boxstyle="round,pad=0.15", fc="white", ec="none", alpha=0.85)
+        ax.text(hour + hours - 0.1, day, name, color="black", va="center", fontsize=9, bbox=label_box)
+    ax.set_yticks(range(7), ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"])
+    ax.set(xlabel="hour of the day", xticks=range(0, 24, 3))
+    ax.grid(visible=False)
+    return fig
+
+
+def curves(table, *, labels, log="", lines=None, shade=None, columns=3):
+    """
+    Lines by series, one panel per group; measured points as dots, intervals as bands.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `panel`, `series`, `x`, `y`; optional `low`, `high` and `dots` (boolean: draw dots, no line).
+    labels : tuple of str
+        Axis labels, with units.
+    log : str
+        Which axes are logarithmic: "", "x", "y" or "xy".
+    lines : dict of str to float, optional
+        Name -> height of a horizontal line.
+    shade : tuple, optional
+        Axis ("x" or "y"), from, to: a band behind the lines.
+    columns : int
+        Columns of the legend.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels, series = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["series"]))
+    looks = dict(
+        zip(series, zip([*GROUPS, GREY, "0.2"], "os^Dvx", ["-", "--", "-.", ":", "-", "--"], strict=True), strict=False)
+    )
+    fig, axes = plt.subplots(1, len(panels), figsize=(7, 3.3), sharey=True, squeeze=False)
+    for ax, panel in zip(axes[0], panels, strict=True):
+        for name, own in table[table["panel"] == panel].groupby("series", sort=False):
+            color, marker, dash = looks[name]
+            dotted = "dots" in own and own["dots"].iloc[0]
+            if "low" in own and own["low"].notna().any():
+                if dotted:
+                    ax.vlines(own["x"], own["low"], own["high"], color=color, lw=3, alpha=0.35)
+                else:
+                    ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.2, lw=0)
+            style = dict(marker=marker, ls="", ms=6) if dotted else dict(ls=dash, lw=2)
+            ax.plot(own["x"], own["y"], color=color, label=name, **style)
+        for name, height in (lines or {}).items():
+            ax.axhline(height, color="0.3", lw=1, ls=(0, (1, 2)))
+            ax.text(0.01, height, name, va="bottom", fontsize=9, transform=ax.get_yaxis_transform())
+        if shade:
+            (ax.axvspan if shade[0] == "x" else ax.axhspan)(*shade[1:], color="0.5", alpha=0.18, lw=0)
+        ax.set(xlabel=labels[0], xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+        if len(panels) > 1:
+            ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
+        for axis, name in ((ax.xaxis, "x"), (ax.yaxis, "y")):
+            if name in log:
+                axis.set_major_formatter("{x:g}")
+    axes[0][0].set_ylabel(labels[1])
+    handles = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles, loc="outside upper center", ncol=columns)
+    return fig
+
+
+def scaling_panels(runs, *, label):
+    """
+    Throughput per accelerator against the size of the cluster, one panel per group, with what a model says.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Columns `panel`, `series`, `size`, `measured`, `predicted` (over the smallest cluster of the series) and
+        `left_out`: hollow marks were not seen by the fit.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(dict.fromkeys(runs["panel"]))
+    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 6), sharey=True)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        shown = runs[runs["panel"] == panel]
+        for color, marker, (name, own) in zip(
+            [*GROUPS, GREY, "0.2"], "os^Dvp", shown.groupby("series", sort=False), strict=False
+        ):
+            curve = own.groupby("size")["predicted"].mean()
+            ax.plot(curve.index, curve, "-", color=color, lw=1.3)
+            for hidden, dots in own.groupby("left_out"):
+                fill = "white" if hidden else color
+                ax.plot(
+                    dots["size"], dots["measured"], marker, color=color, mfc=fill, ms=5, label=None if hidden else name
+                )
+        ax.set_title(panel, fontsize=10)
+        ends = shown["size"].min(), shown["size"].max()
+        ticks = [tick for tick in 8 * 4.0 ** np.arange(7) if ends[0] / 2 <= tick <= 2 * ends[1]]
+        ax.set(xscale="log", xlim=(ends[0] / 1.4, ends[1] * 1.4), ylim=(0, 1.12))
+        ax.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks], fontsize=8)
+        ax.minorticks_off()
+        ax.legend(fontsize=7.5, loc="lower left", handletextpad=0.2, borderpad=0.1)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    fig.supxlabel("accelerators", fontsize=11)
+    fig.supylabel(label, fontsize=11)
+    return fig
+
+
+def predicted_shares(table, *, tolerance, label):
+    """
+    Measured shares with a band of tolerance, a model's predictions with their intervals, and a baseline.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of names; columns `lost`, `predicted`, `low`, `high`, `power_law`. [1]
+    tolerance : float
+        Half width of the band, as a share of the measured value. [1]
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.3 * len(table) + 1.2))
+    rows = np.arange(len(table))[::-1]
+    lost = 100 * table["lost"]
+    ax.barh(
+        rows,
+        2 * tolerance * lost,
+        left=(1 - tolerance) * lost,
+        height=0.7,
+        color="0.85",
+        label=f"measured ± {tolerance:.0%}",
+    )
+    ax.plot(lost, rows, "|", color="0.2", ms=11, mew=2, label="measured")
+    ax.hlines(rows, 100 * table["low"].clip(lower=0.002), 100 * table["high"], color=BLUE, lw=1.5)
+    ax.plot(100 * table["predicted"], rows, "o", color=BLUE, ms=5, label="model")
+    ax.plot(100 * table["power_law"].clip(lower=0.002), rows, "x", color=ORANGE, ms=6, mew=1.5, label="power law")
+    ax.set_yticks(rows, table.index, fontsize=8)
+    ax.set(xscale="log", xlabel=label, xlim=(0.9, 100), ylim=(-0.6, len(table) - 0.4))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    return fig
+
+
+def stacked_shares(shares, low=None, high=None, *, label):
+    """
+    What a whole consists of, one stacked bar per case, each part with its value where there is room.
+
+    Parameters
+    ----------
+    shares : pandas.DataFrame
+        One row per case, one column per part, summing to 1 along a row.
+    low, high : pandas.DataFrame, optional
+        Interval of each part, written below its value. [1]
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    colors = [BLUE, ORANGE, GREY, GREEN, PINK, "#56b4e9", "#e69f00", "#7a4b00"]
+    tall = 0.45 if low is None else 1.0
+    fig, ax = plt.subplots(figsize=(7.4, tall * len(shares) + 1.1 + 0.25 * (shares.shape[1] // 3)))
+    rows, left = np.arange(len(shares))[::-1], np.zeros(len(shares))
+    for color, part in zip(colors, shares, strict=False):
+        ax.barh(rows, 100 * shares[part], left=left, color=color, height=0.65, label=part)
+        for y, at, (case, value) in zip(rows, left, shares[part].items(), strict=True):
+            text = f"{100 * value:.0f}"
+            if low is not None:
+                text += f"\n({100 * low.at[case, part]:.0f}-{100 * high.at[case, part]:.0f})"
+            if value > (0.04 if low is None else 0.055):
+                ink = "black" if color in ("#56b4e9", "#e69f00", PINK) else "white"
+                size = 9 if low is None else 7
+                ax.text(at + 50 * value, y, text, ha="center", va="center", fontsize=size, color=ink)
+        left = left + 100 * shares[part].to_numpy()
+    ax.set_yticks(rows, shares.index)
+    ax.set(xlabel=f"{label} (%)", xlim=(0, 100))
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3, fontsize=9)
+    return fig
+
+
+def counted_and_printed(names, counted, printed, groups, *, label):
+    """
+    Counts as bars, coloured by group, and a mark where a printed share of the total would put them.
+
+    Parameters
+    ----------
+    names, groups : sequence of str
+        Name and group of each bar.
+    counted, printed : array_like
+        Count, and count that the printed share implies.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.25 * len(counted) + 1.2))
+    colors = dict(zip(dict.fromkeys(groups), [BLUE, GREEN, PINK, ORANGE, GREY, "#56b4e9"], strict=False))
+    rows = np.arange(len(counted))[::-1]
+    for group, color in colors.items():
+        own = np.asarray(groups) == group
+        ax.barh(rows[own], np.asarray(counted)[own], color=color, height=0.7, label=group)
+    ax.plot(printed, rows, "|", color="black", ms=10, mew=2, label="printed share of the total")
+    ax.set_yticks(rows, names, fontsize=8)
+    ax.set(xlabel=label, ylim=(-0.6, len(counted) - 0.4))
+    ax.grid(axis="y", visible=False)
+    ax.legend(loc="lower right", fontsize=8)
+    return fig
+
+
+def goodput_curves(curves, best):
+    """
+    Share of time that makes progress against the interval between checkpoints, with the best interval of each curve.
+
+    Parameters
+    ----------
+    curves : pandas.DataFrame
+        Index: interval [min]; one column per cluster. [1]
+    best : pandas.DataFrame
+        Index as the columns of `curves`; columns: name of a rule -> interval [min].
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3.4))
+    x = curves.index.to_numpy()
+    for color, name in zip(GROUPS, curves, strict=False):
+        ax.plot(x, 100 * curves[name], color=color, lw=2, label=name)
+    for marker, rule in zip("ox^", best, strict=False):
+        at = [np.interp(best.loc[name, rule], x, 100 * curves[name]) for name in curves]
+        ax.plot(best[rule], at, marker, color="black", ms=7, mfc="none", mew=1.4, ls="none", label=rule)
+    ax.set(
+        xscale="log", xlabel="work between two checkpoints (min)", ylabel="time that makes progress (%)", ylim=(0, 100)
+    )
+    ax.xaxis.set_major_formatter("{x:g}")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def dots_and_lines(dots, lines, *, labels):
+    """
+    Measured values and fitted lines against one quantity, one panel per group.
+
+    Parameters
+    ----------
+    dots, lines : pandas.DataFrame
+        Columns `panel`, `x`, `y`.
+    labels : tuple of str
+        Axis labels, with units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    panels = list(dict.fromkeys(dots["panel"]))
+    fig, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 2.9))
+    for ax, panel in zip(axes, panels, strict=True):
+        own, line = dots[dots["panel"] == panel], lines[lines["panel"] == panel]
+        ax.plot(line["x"], line["y"], color=ORANGE, lw=2)
+        ax.plot(own["x"], own["y"], "o", color=BLUE, ms=5, alpha=0.7)
+        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom", fontsize=10)
+        ax.set(xlim=(0, None), ylim=(0, 1.1 * own["y"].max()))
+    fig.supxlabel(labels[0], fontsize=11)
+    axes[0].set_ylabel(labels[1])
+    return fig
+
+
+def scaling_explorer(table):
+    """
+    Share of a training step that is arithmetic against the size of the cluster, with a slider for the batch.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `n_accelerators`, `batch` (million tokens, powers of two from one), `network` (name), `share`.
+
+    Returns
+    -------
+    altair.Chart
+    """
+    import altair as alt
+
+    steps = int(np.log2(table["batch"].max()))
+    slider = alt.binding_range(min=0, max=steps, step=1, name="batch, as a power of two of million tokens ")
+    power = alt.param(name="power", value=4, bind=slider)
+    lines = alt.Chart(table).transform_filter(alt.datum.batch == alt.expr.pow(2, power)).mark_line(strokeWidth=2.5)
+    encoded = lines.encode(
+        x=alt.X("n_accelerators:Q", title="accelerators", scale=alt.Scale(type="log", nice=False)),
+        y=alt.Y(
+            "share:Q", title="arithmetic, share of a step", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
+        ),
+        color=alt.Color(
+            "network:N", title=None, legend=alt.Legend(orient="top"), scale=alt.Scale(range=[ORANGE, BLUE])
+        ),
+        tooltip=["n_accelerators:Q", alt.Tooltip("share:Q", format=".1%"), "network:N"],
+    )
+    return encoded.add_params(power).properties(width="container", height=260)

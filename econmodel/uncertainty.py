@@ -89,7 +89,7 @@ def judge(claims, draws):
         Register of claims with `relation`, `lenient` and `strict`; index `id`.
     draws : dict
         Claim id -> draws of its statistic, or a pair (for the lenient rule, for the strict rule) where the rules look
-        at different populations; value and interval are then those of the strict one.
+        at different populations; value and interval are then those of the strict one. None where nothing was found.
 
     Returns
     -------
@@ -113,6 +113,9 @@ def judge(claims, draws):
     rows = []
     for name, given in draws.items():
         rule = claims.loc[name]
+        if given is None:
+            rows.append((name, *[np.nan] * 3, "1", np.nan, np.nan))
+            continue
         lenient, strict = given if isinstance(given, tuple) else (given, given)
         lenient, strict = np.atleast_1d(lenient), np.atleast_1d(strict)
         if not (lenient.size and strict.size) or np.isnan(lenient).any() or np.isnan(strict).any():

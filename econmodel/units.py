@@ -89,6 +89,11 @@ def to_si(value, unit):
 
 
 def _checked(value, name, ok, allowed):
+    if isinstance(value, (int, float)):  # scalars are checked in a microsecond
+        array = np.float64(value)
+        good = ok(array)
+        if good:
+            return array
     array = np.asarray(value, dtype=float)
     good = ok(array)
     if not np.all(good):

@@ -144,6 +144,7 @@ def altered(tmp_path, monkeypatch):
         ("series/batch_latency.csv", "17.236,", ",", "measurements", r"batch_latency.csv, row 2: nothing measured"),
         ("series/batch_latency.csv", "17.236,", "fast,", "measurements", r"batch_latency.csv, row 2: latency 'fast' is not a number"),
         ("series/batch_latency.csv", "17.236,", "-17.236,", "measurements", r"row 2: latency -17.236 s lies outside 0.01 to"),
+        ("training_layouts.csv", "MPT-70B | H100", "MPT-71B | H100", "training_runs", r"training_layouts.csv, row \d+: .*no such run"),
         ("sources.csv", "tau2bench,", "swebench,", "sources", r"sources.csv, row \d+: source 'swebench' stands here twice"),
     ],
 )  # fmt: skip
@@ -265,6 +266,7 @@ def test_results_are_written_beside_the_build_and_refused_when_broken(tmp_path, 
     good = pd.DataFrame({c: [0.5] for c in catalog.RESULT_COLUMNS}).assign(key="a", unit="1")
     assert catalog.write_results("99_test", good) == 1
     assert pd.read_csv(tmp_path / "_build" / "results" / "99_test.csv").loc[0, "value"] == 0.5
+    assert catalog.write_results("99_test", good.assign(key="R1", value=math.nan)) == 1
     for bad in (good.drop(columns="low"), pd.concat([good, good]), good.assign(value=math.nan)):
         with pytest.raises(ValueError, match="99_test"):
             catalog.write_results("99_test", bad)

@@ -79,3 +79,14 @@ def test_probabilities_are_told_in_words_and_one_digit(p, words):
     assert un.in_words(p) == words
     with pytest.raises(ValueError, match="p = 1.5"):
         un.in_words(1.5)
+
+
+def test_a_claim_without_data_is_handed_on_and_is_not_testable():
+    register = pd.DataFrame(
+        dict(kind=["open", "measured"], relation=[">=", ">="], lenient=[1.0, 0.5], strict=[10.0, 0.9]),
+        index=["R1", "D2"],
+    )
+    judged = un.judge(register, {"R1": None, "D2": [0.3, 0.4]})
+    assert judged["value"].isna().tolist() == [True, False]
+    ledger = un.verdicts(register, judged.set_index("key"))
+    assert ledger["verdict"].tolist() == [un.NOT_TESTABLE, un.FAILS]

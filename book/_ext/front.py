@@ -30,8 +30,8 @@ def verdicts():
     ledger = uncertainty.verdicts(catalog.claims(), catalog.results())
     lines = ["| the essay says | verdict | value (interval) |", "|---|---|---|"]
     for row in ledger[ledger["verdict"] != ""].itertuples():
-        value, low, high = map(figures.short, (row.value, row.low, row.high))
-        lines.append(f"| {row.claim} | **{row.verdict}** | {value} ({low} to {high}) |")
+        value = figures.interval(row.value, row.low, row.high)
+        lines.append(f"| {row.claim} | **{row.verdict}** | {value} |")
     return "\n".join([BEGIN, *lines, END])
 
 

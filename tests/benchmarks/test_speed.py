@@ -6,6 +6,7 @@ import numpy as np
 from scipy import optimize
 
 from econmodel import compound_error as ce
+from econmodel import demand
 
 
 def best(function, number=3):
@@ -38,3 +39,35 @@ def test_fitting_many_bootstraps_at_once_beats_a_loop_over_a_general_optimizer(b
 
     ratio = best(loop, 1) / best(lambda: ce.fit_survival(length, won, runs, law="weibull"))
     assert ratio > 10, f"only {ratio:.0f} times faster"
+
+
+def test_the_tokens_of_a_million_sessions_cost_at_most_twice_the_bare_expression(benchmark):
+    rng = np.random.default_rng(2)
+    n, share = rng.integers(0, 200, 1_000_000), rng.random(1_000_000)
+    system, given, answer = rng.random((3, 1_000_000)) * 1e4
+
+    def bare():
+        pairs = n * (n - 1) / 2
+        again, fresh = (n - (n > 0)) * system + (given + answer) * pairs, (n > 0) * system + n * given
+        return fresh + again, share * again, fresh + again - share * again, n * answer, fresh + n * answer
+
+    def own():
+        return demand.session_tokens(
+            n, system_tokens=system, input_tokens_per_call=given, output_tokens_per_call=answer, cached_fraction=share
+        )
+
+    benchmark.pedantic(own, rounds=3)
+    least, took = best(bare, 7), best(own, 7)
+    assert took <= max(2 * least, least + 0.002), f"{took / least:.1f} times the bare expression"
+
+
+def test_a_scalar_call_takes_at_most_ten_microseconds(benchmark):
+    sizes = dict(system_tokens=1e4, input_tokens_per_call=1e3, output_tokens_per_call=300, cached_fraction=0.9)
+    benchmark(demand.session_tokens, 50, **sizes)
+    calls = {
+        "session_tokens": lambda: demand.session_tokens(50, **sizes),
+        "active_share": lambda: demand.active_share(active_time=3.0, person_time=9.0, autonomy=0.5),
+    }
+    for name, call in calls.items():
+        one = min(timeit.repeat(call, number=2000, repeat=7)) / 2000
+        assert one <= 10e-6, f"{name}: {1e6 * one:.1f} us"

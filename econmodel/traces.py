@@ -1,0 +1,677 @@
+"""Request logs, public and the user's own, streamed into one tidy form, and the aggregates derived from them."""
+
+import hashlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from econmodel.demand import (
+    Quantiles,
+    SessionLaw,
+    dispersion_index,
+    interarrival_cv,
+    modulation_variances,
+    sample_arrivals,
+    sample_sessions,
+    window_counts,
+)
+from econmodel.units import positive
+
+#: Columns of the tidy form. Times and waits in seconds; the rest in tokens or as written.
+TIDY = (
+    "time_s", "session", "input_tokens", "output_tokens", "cached_tokens", "wait_s", "service_s", "trigger",
+    "subagent", "blocks",
+)  # fmt: skip
+_NEEDED = ("time_s", "input_tokens", "output_tokens", "cached_tokens")
+_NUMBERS = (*_NEEDED, "wait_s", "service_s", "subagent")
+
+#: Arguments of `read_log` for public logs, such as `read_log(path, **FORMATS["azure"])`.
+FORMATS: dict[str, dict] = {
+    "azure": {"columns": dict(time_s="TIMESTAMP", input_tokens="ContextTokens", output_tokens="GeneratedTokens")},
+    "mooncake": {
+        "columns": dict(
+            time_s="timestamp", input_tokens="input_length", output_tokens="output_length", blocks="hash_ids"
+        ),
+        "time_unit": 1e-3,
+    },
+    "agent": {
+        "columns": dict(
+            time_s="t_s", session="session", input_tokens="input_tokens", output_tokens="output_tokens",
+            cached_tokens="reusable_prefix_tokens", wait_s="wait_before_s", service_s="api_time_s", trigger="trigger",
+            subagent="is_subagent",
+        ),
+        "clock": "session",
+    },
+}  # fmt: skip
+# how public rates are read: columns of time and value, factor to requests (or USD) per second, series, missing.
+_RATES = {
+    "azure2024_conv_hourly_digitised.csv": ("azure2024_conv", "hour_utc", "requests_per_min_mean", 1 / 60),
+    "deepseek_2025-02-27_hourly.csv": ("deepseek_v3r1_2025", "hour_index", "theoretical_income_usd", 1 / 3600),
+    "servegen_rate_10min.csv": (None, "t_s", "rate_rps", 1.0),
+}
+
+
+def _raw_csv(path, names, chunk_rows):
+    first = 2
+    try:
+        with pd.read_csv(path, usecols=names, chunksize=chunk_rows, skip_blank_lines=False) as reader:
+            for frame in reader:
+                yield np.arange(first, first + len(frame)), frame
+                first += len(frame)
+    except pd.errors.EmptyDataError:
+        return
+    except (pd.errors.ParserError, ValueError) as error:
+        raise ValueError(f"{Path(path).name}: {str(error).strip()}") from error
+
+
+def _raw_jsonl(path, names, chunk_rows):
+    lines, records = [], []
+    with open(path, encoding="utf-8") as file:
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                record = json.loads(text)
+                records.append([record.get(name) for name in names])
+            except (json.JSONDecodeError, AttributeError) as error:
+                raise ValueError(f"{Path(path).name}, line {line}: no complete JSON object ({error})") from error
+            lines.append(line)
+            if len(lines) == chunk_rows:
+                yield np.array(lines), pd.DataFrame(records, columns=names)
+                lines, records = [], []
+    if lines:
+        yield np.array(lines), pd.DataFrame(records, columns=names)
+
+
+def _raw_parquet(path, names, chunk_rows):
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError("reading Parquet needs pyarrow: pip install 'econmodel[fleet]'") from error
+    first = 1
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=chunk_rows, columns=names):
+        yield np.arange(first, first + batch.num_rows), batch.to_pandas()
+        first += batch.num_rows
+
+
+_READERS = {".csv": _raw_csv, ".gz": _raw_csv, ".jsonl": _raw_jsonl, ".parquet": _raw_parquet}
+_ZONE = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+
+
+def read_log(path, *, columns, time_unit=1.0, clock="log", chunk_rows=100_000):
+    r"""
+    Stream a request log, CSV, JSON Lines or Parquet, into the tidy form, checking every row.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        File ending in .csv, .csv.gz, .jsonl or .parquet (the last needs the extra `fleet`).
+    columns : dict of str to str
+        Tidy name (see `TIDY`) -> name in the file; `time_s`, `input_tokens` and `output_tokens` at least.
+    time_unit : float
+        Seconds per unit of the times, where they are numbers. Texts are ISO 8601, all with the same zone or all
+        without one, which counts as UTC. [s]
+    clock : str
+        "log" if times rise through the file, "session" if they rise within consecutive rows of a session.
+    chunk_rows : int
+        Rows held at a time.
+
+    Yields
+    ------
+    pandas.DataFrame
+        The given columns under their tidy names; the index is the line of the file (of Parquet: the row).
+
+    Raises
+    ------
+    ValueError
+        Names file, line and reason: a time before the last one, negative or missing tokens or waits, a line of JSON
+        that is not complete, a second time zone; a file without rows, or of another kind.
+    ImportError
+        Parquet without pyarrow.
+
+    Notes
+    -----
+    Ten million rows need about 180 MiB, as one million do; on two shared cores CSV took 4 s where times are numbers,
+    JSON Lines about a minute.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> log = Path(tempfile.mkdtemp()) / "log.csv"
+    >>> _ = log.write_text("t,tokens_in,tokens_out\n0,10,5\n1,20,6\n")
+    >>> names = dict(time_s="t", input_tokens="tokens_in", output_tokens="tokens_out")
+    >>> next(read_log(log, columns=names)).input_tokens.tolist()
+    [10, 20]
+    """
+    path = Path(path)
+    missing = {"time_s", "input_tokens", "output_tokens"} - set(columns)
+    unknown = set(columns) - set(TIDY)
+    if missing or unknown or clock not in ("log", "session") or path.suffix not in _READERS:
+        raise ValueError(
+            f"{path.name}: columns must name time_s, input_tokens and output_tokens, and may name {', '.join(TIDY)}; "
+            f"clock is log or session; the file ends in {', '.join(_READERS)}"
+        )
+    last, zone = None, None
+    for lines, raw in _READERS[path.suffix](path, list(columns.values()), chunk_rows):
+        if raw.empty:
+            continue
+        chunk = raw[list(columns.values())].set_axis(list(columns), axis=1).set_index(lines)
+
+        def refuse(bad, reason, chunk=chunk):
+            bad = np.flatnonzero(bad)
+            if bad.size:
+                row = {name: chunk[name].iloc[bad[0]] for name in columns}
+                raise ValueError(f"{path.name}, line {chunk.index[bad[0]]}: {reason.format(**row)}")
+
+        times = chunk["time_s"]
+        if not pd.api.types.is_numeric_dtype(times):
+            text = times.astype(str)
+            zones = text.map(lambda t: match[0] if (match := _ZONE.search(t)) else "none")
+            zone = zone or zones.iloc[0]
+            refuse(zones != zone, f"time {{time_s}} is not in the zone of the lines before it ({zone})")
+            stamps = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
+            refuse(stamps.isna(), "time {time_s!r} is no time")
+            chunk["time_s"] = (stamps - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+        else:
+            chunk["time_s"] = times * positive(time_unit, "time_unit")
+        for name in set(_NUMBERS) & set(columns):
+            number = pd.to_numeric(chunk[name], errors="coerce")
+            refuse(number.isna() & chunk[name].notna(), f"{name} {{{name}!r}} is not a number")
+            refuse(number.isna() & (name in _NEEDED), f"{name} is missing")
+            refuse((number < 0) & (name != "time_s"), f"{name} {{{name}}} is negative")
+            chunk[name] = number
+        # sub-agents run beside their session, on clocks of their own
+        own = (chunk["subagent"] == 0) if "subagent" in chunk else np.full(len(chunk), True)
+        now = chunk.loc[own, ["time_s"]].assign(session=chunk["session"] if clock == "session" else 0)
+        joined = now if last is None else pd.concat([last, now])
+        before = joined.shift().loc[now.index]
+        late = (now["time_s"] < before["time_s"]) & (now["session"] == before["session"])
+        refuse(late.reindex(chunk.index, fill_value=False), "time {time_s} is before that of the line above")
+        last = joined.iloc[-1:]
+        yield chunk
+    if last is None:
+        raise ValueError(f"{path.name}, line 1: no rows")
+
+
+def log_profile(chunks, *, bin_seconds=3600.0):
+    """
+    Load by bin of a log of any length, in the memory of its bins.
+
+    Parameters
+    ----------
+    chunks : iterable of pandas.DataFrame
+        From `read_log`.
+    bin_seconds : float
+        Length of a bin; the first starts at the first request. [s]
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `time_s` (start of the bin), `requests`, `input_tokens`, `output_tokens`.
+
+    Examples
+    --------
+    >>> chunk = pd.DataFrame({"time_s": [5, 6, 70], "input_tokens": [1, 2, 3], "output_tokens": [1, 1, 1]})
+    >>> log_profile([chunk], bin_seconds=60).requests.tolist()
+    [2, 1]
+    """
+    origin, total = None, np.zeros((0, 3))
+    for chunk in chunks:
+        origin = chunk["time_s"].iloc[0] if origin is None else origin
+        index = ((chunk["time_s"] - origin) // positive(bin_seconds, "bin_seconds")).astype(int).to_numpy()
+        more = max(index.max() + 1 - len(total), 0)
+        total = np.concatenate([total, np.zeros((more, 3))])
+        for column, weight in enumerate((None, "input_tokens", "output_tokens")):
+            weights = None if weight is None else chunk[weight].to_numpy()
+            total[:, column] += np.bincount(index, weights, minlength=len(total))
+    if origin is None:
+        raise ValueError("chunks = nothing is not allowed: no rows")
+    frame = pd.DataFrame(total, columns=["requests", "input_tokens", "output_tokens"])
+    frame["requests"] = frame["requests"].astype(int)
+    frame.insert(0, "time_s", origin + bin_seconds * np.arange(len(frame)))
+    return frame
+
+
+def read_rates(path):
+    """
+    Published rates over time: the Azure week, ServeGen's fourteen days and DeepSeek's day.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        One of the three files, by its name.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `series`, `time_s` (from the first bin), `rate` (requests per second; for DeepSeek, USD of tokens
+        per second) and `missing` (recording gaps).
+
+    Raises
+    ------
+    ValueError
+        A file of another name.
+    """
+    path = Path(path)
+    if path.name not in _RATES:
+        raise ValueError(f"path = {path.name} is not allowed: one of {', '.join(_RATES)}")
+    series, time, value, factor = _RATES[path.name]
+    raw = pd.read_csv(path)
+    if time == "hour_utc":
+        stamps = pd.to_datetime(raw[time], utc=True)
+        seconds = (stamps - stamps.iloc[0]).dt.total_seconds()
+    else:
+        seconds = raw[time] * (3600.0 if time == "hour_index" else 1.0)
+    name = "servegen_" + raw["model"] if series is None else series
+    missing = raw["suspect_gap"] == 1 if "suspect_gap" in raw else False
+    return pd.DataFrame({"series": name, "time_s": seconds, "rate": raw[value] * factor, "missing": missing})
+
+
+# what is derived from the raw files: each function takes their folder
+
+
+def load_profiles(folder):
+    """
+    Hourly means of the published rates; an hour is missing where all of its windows are.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `series`, `hour`, `rate`, `missing`, and the variance of the 10-min windows about the hour's mean.
+    """
+    rates = pd.concat([read_rates(Path(folder) / name) for name in _RATES])
+    rates["hour"] = (rates["time_s"] // 3600).astype(int)
+    rates["known"] = rates["rate"].mask(rates["missing"])
+    hours = rates.groupby(["series", "hour"], sort=False)["known"]
+    frame = pd.DataFrame({"rate": hours.mean(), "variance_10min": hours.var(ddof=0), "windows": hours.count()})
+    return frame.assign(missing=frame["windows"] == 0).reset_index()
+
+
+def _dispersion_band(counts, block, *, n, rng):
+    """Index of dispersion of counts, with the ends of its 95 % interval from resampled blocks."""
+    starts = rng.integers(0, max(len(counts) - block, 0) + 1, (n, -(-len(counts) // block)))
+    index = (starts[:, :, None] + np.arange(block)).reshape(n, -1)[:, : len(counts)]
+    drawn = counts[np.minimum(index, len(counts) - 1)]
+    return counts.var() / counts.mean(), *np.quantile(drawn.var(axis=1) / drawn.mean(axis=1), [0.025, 0.975])
+
+
+def _modulation(measured, *, rate, span, rng):
+    """Variances of gamma factors with which an hour drawn like the trace has, on average, the dispersion measured."""
+    windows, target = list(measured), np.array(list(measured.values()))
+    variances = modulation_variances(target, windows=windows, rate_per_s=rate)
+    drawn = []
+    for _ in range(200):
+        times = sample_arrivals([rate], bin_seconds=span, rng=rng, windows=windows, variances=variances)
+        drawn.append([dispersion_index(times, window=window) for window in windows])
+    # one trace underestimates the dispersion of its process: aim higher by as much as the draws fell short
+    return modulation_variances(target**2 / np.mean(drawn, axis=0), windows=windows, rate_per_s=rate)
+
+
+def burstiness(folder):
+    """
+    Dispersion of counts by window, with 95 % block-bootstrap bands, and the gamma factors that reproduce it.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `series`, `window_s`, `windows`, `dispersion`, `low`, `high`, `rate` [1/s], `variance` (of the factor
+        of that window for `demand.sample_arrivals`; nan where it has none), `gap_cv` (variation of the gaps). Blocks
+        are 5 min long (a day for the two-week series). The stamps of the conversation trace come every 3 s: under the
+        window 3 they are counted batch by batch.
+    """
+    rng, rows = np.random.default_rng(4), []
+    for series, chosen in (("azure2023_code", (1, 10, 60)), ("mooncake_conversation", (3, 60))):
+        times = request_times(folder, series)
+        rate, own = len(times) / times[-1], {}
+        counted = {window: window_counts(times, window=window) for window in (1, 10, 60, 600)}
+        if 3 in chosen:
+            counted[3] = np.bincount(np.rint(times / 3).astype(int))[:-1]
+        for window, counts in counted.items():
+            own[window] = _dispersion_band(counts, max(300 // window, 1), n=2000, rng=rng)
+        measured = {window: own[window][0] for window in chosen}
+        variances = dict(zip(chosen, _modulation(measured, rate=rate, span=times[-1], rng=rng), strict=True))
+        cv = interarrival_cv(times)
+        rows += [(series, w, len(counted[w]), *own[w], rate, variances.get(w, np.nan), cv) for w in sorted(own)]
+    rates = read_rates(Path(folder) / "servegen_rate_10min.csv").query("series != 'servegen_mm_image'")
+    hours = load_profiles(folder).groupby("series")
+    for series, own in rates[~rates["missing"]].groupby("series", sort=False):
+        counts = own["rate"].to_numpy() * 600
+        hour = hours.get_group(series)
+        variance = hour["variance_10min"].mean() / (hour["rate"] ** 2).mean()
+        band = _dispersion_band(counts, 144, n=2000, rng=rng)
+        rows.append((series, 600, len(counts), *band, counts.mean() / 600, variance, np.nan))
+    columns = ["series", "window_s", "windows", "dispersion", "low", "high", "rate", "variance", "gap_cv"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+# raw file -> key of its source
+ORIGINS = {
+    "azure2024_conv_hourly_digitised.csv": "azure2024llm",
+    "deepseek_2025-02-27_hourly.csv": "deepseek2025day",
+    "servegen_rate_10min.csv": "servegen2025",
+    "azure2023_code.csv": "azure2023llm",
+    "mooncake_conversation_trace.jsonl": "kimi2025mooncake",
+    "weka_agent_requests_odd.csv": "wekatraces2026",
+}
+_LOGS = {
+    "azure2023_code": ("azure2023_code.csv", "azure"),
+    "mooncake_conversation": ("mooncake_conversation_trace.jsonl", "mooncake"),
+    "weka_claude_code": ("weka_agent_requests_odd.csv", "agent"),
+}
+
+
+def _log(folder, series):
+    name, form = _LOGS[series]
+    return pd.concat(read_log(Path(folder) / name, **FORMATS[form]))
+
+
+def request_times(folder, series):
+    """Times of the requests of one of the raw logs, from the first. [s]."""
+    times = _log(folder, series)["time_s"].to_numpy()
+    return times - times[0]
+
+
+def _agent_calls(folder):
+    calls = _log(folder, "weka_claude_code").reset_index(drop=True)
+    calls["new_tokens"] = calls["input_tokens"] - calls["cached_tokens"]
+    calls["wait_s"] = calls["wait_s"].fillna(0)
+    calls["timed"] = calls["service_s"].notna()
+    typical = calls.groupby("trigger")["service_s"].transform("median")
+    calls["service_s"] = calls["service_s"].fillna(typical)
+    calls["by_person"] = calls["trigger"] == "user"
+    return calls
+
+
+def agent_requests(folder):
+    """
+    Recorded coding-agent sessions, one line per request of a person: the calls up to the next one.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `session`, `calls`, `new_tokens`, `cached_tokens` (longest prefix already seen in the session),
+        `output_tokens`, `peak_context` [token], `model_s`, `tool_s` (waits before calls that tools made), `person_s`
+        (wait before the request), `wall_s` (first call to last answer), `longest_pause_s` (longest wait after which a
+        call still reused a prefix). Sub-agents count as tokens and calls, not as time. Durations of calls that were
+        not recorded (a tenth) are the median of their kind.
+    """
+    calls = _agent_calls(folder)
+    main = calls["subagent"] == 0
+    starts = (main & calls["by_person"]) | (calls["session"] != calls["session"].shift())
+    calls["request"] = starts.cumsum()
+    calls["context"] = calls["input_tokens"] + calls["output_tokens"]
+    calls["model_s"] = calls["service_s"].where(main, 0)
+    calls["tool_s"] = calls["wait_s"].where(main & ~starts, 0)
+    calls["person_s"] = calls["wait_s"].where(starts, 0)
+    calls["end_s"] = (calls["time_s"] + calls["service_s"]).where(main)
+    calls["begin_s"] = calls["time_s"].where(main)
+    calls["pause_s"] = calls["wait_s"].where(main & (calls["cached_tokens"] > 0), 0)
+    grouped = calls.groupby("request")
+    frame = grouped[["new_tokens", "cached_tokens", "output_tokens", "model_s", "tool_s", "person_s"]].sum()
+    frame.insert(0, "session", grouped["session"].first())
+    frame.insert(1, "calls", grouped.size())
+    frame.insert(5, "peak_context", grouped["context"].max())
+    frame["longest_pause_s"] = grouped["pause_s"].max()
+    frame["wall_s"] = grouped["end_s"].max() - grouped["begin_s"].min()
+    frame["session"] = frame["session"].str.removeprefix("trace_").astype(int)
+    return frame.round(1).reset_index(drop=True)
+
+
+def _chat_calls(folder):
+    """Requests of the conversation trace, joined to the session whose prefix they continue."""
+    log = _log(folder, "mooncake_conversation").reset_index(drop=True)
+    times, joined, owner = log["time_s"].to_numpy(), [], {}
+    for number, (size, blocks) in enumerate(zip(log["input_tokens"], log["blocks"], strict=True)):
+        full = blocks[: int(size) // 512]
+        # block 0 is the prompt that all share; a longer prefix tells whose turn this is
+        known = next((j for j in range(len(full) - 1, 0, -1) if full[j] in owner), None)
+        parent = None if known is None else owner[full[known]]
+        if parent is None or times[parent] == times[number]:
+            joined.append((number, 0, 0.0))
+        else:
+            joined.append((joined[parent][0], 512 * (known + 1), times[number] - times[parent]))
+        if len(full) > 1:
+            owner[full[-1]] = number
+    calls = log.drop(columns="blocks")
+    calls[["session", "cached_tokens", "wait_s"]] = pd.DataFrame(joined, calls.index)
+    calls["new_tokens"] = calls["input_tokens"] - calls["cached_tokens"]
+    return calls.assign(by_person=True)
+
+
+def chat_sessions(folder):
+    """
+    Chats of the conversation trace, put together from the prefixes that their requests share.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `turns`, `new_tokens`, `cached_tokens`, `output_tokens`, `peak_context` [token]. The trace lasts an
+        hour, so that chats are cut at both ends.
+    """
+    calls = _chat_calls(folder)
+    calls["context"] = calls["input_tokens"] + calls["output_tokens"]
+    grouped = calls.groupby("session")
+    frame = grouped[["new_tokens", "cached_tokens", "output_tokens"]].sum()
+    frame.insert(0, "turns", grouped.size())
+    frame["peak_context"] = grouped["context"].max()
+    return frame.reset_index(drop=True)
+
+
+LEVELS = (0, 0.001, 0.005, 0.01, 0.02, 0.05, *np.arange(2, 19) / 20, 0.95, 0.98, 0.99, 0.995, 0.999, 1)
+
+
+def trace_quantiles(folder):
+    """
+    Quantiles of tokens, gaps and waits in the raw logs, and in the chains of calls that the session laws imitate.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `series`, `field`, `n`, `mean` and one column per level of `LEVELS`.
+    """
+    fields = {}
+    for series in ("azure2023_code", "mooncake_conversation"):
+        log = _log(folder, series)
+        fields |= {(series, name): log[name] for name in ("input_tokens", "output_tokens")}
+        fields[series, "gap_s"] = log["time_s"].diff().dropna()
+    calls = _agent_calls(folder)
+    for name in ("input_tokens", "output_tokens", "new_tokens"):
+        fields["weka_claude_code", name] = calls[name]
+    tool = (calls["trigger"] == "tool") & calls["timed"]
+    fields["weka_claude_code", "tool_wait_s"] = calls.loc[tool, "wait_s"]
+    fields["weka_claude_code", "model_s"] = calls.loc[tool, "service_s"]
+    for series, chain in (("weka_main_chain", calls[calls["subagent"] == 0]), ("mooncake_chats", _chat_calls(folder))):
+        fields |= {(series, name): chain[name] for name in ("input_tokens", "new_tokens", "output_tokens")}
+        later, person = chain["session"].duplicated(), chain["by_person"]
+        fields[series, "tool_wait_s"] = chain.loc[later & ~person, "wait_s"]
+        fields[series, "person_wait_s"] = chain.loc[later & person, "wait_s"]
+    rows = [(*key, len(x), x.mean(), *np.quantile(x, LEVELS)) for key, x in fields.items() if len(x)]
+    return pd.DataFrame(rows, columns=["series", "field", "n", "mean", *(f"p{100 * p:g}" for p in LEVELS)])
+
+
+def cache_lifetimes(folder):
+    """
+    What a prefix cache of limited lifetime saves, replayed on the main chains of the recorded agent sessions.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `lifetime_s`; `hit_share` of input tokens; `amplification` (new tokens over those with an unlimited
+        lifetime); `idle_share` of the token-seconds in which a context is held between its first call and last answer.
+    """
+    calls = _agent_calls(folder)
+    calls = calls[calls["subagent"] == 0]
+    later = calls["session"].duplicated()
+    held_idle = (calls["input_tokens"].shift() * calls["wait_s"])[later]
+    active = (calls["input_tokens"] * calls["service_s"]).sum()
+    rows = []
+    for lifetime in (30, 60, 120, 300, 600, 1800, 3600, 4 * 3600, 86400, np.inf):
+        kept = calls["cached_tokens"].where(calls["wait_s"] <= lifetime, 0).sum()
+        idle = (held_idle * np.minimum(1, lifetime / calls["wait_s"][later].clip(lower=1e-9))).sum()
+        rows.append(
+            (lifetime, kept / calls["input_tokens"].sum(), calls["input_tokens"].sum() - kept, idle / (idle + active))
+        )
+    frame = pd.DataFrame(rows, columns=["lifetime_s", "hit_share", "amplification", "idle_share"])
+    frame["amplification"] /= frame["amplification"].iloc[-1]
+    return frame
+
+
+def _quantiles(values, levels=LEVELS):
+    return Quantiles(levels=tuple(levels), values=tuple(np.maximum.accumulate(np.quantile(values, levels))))
+
+
+def _fit_kind(name, calls, *, block, common):
+    """One kind of session; `common` is what holds for its whole population."""
+    grouped = calls.groupby("session")
+    table = grouped["input_tokens"].agg(calls="size", start="first", rise="max")
+    table["rise"] -= table["start"]
+    scores = ndtri((table.rank() - 0.5) / len(table))
+    correlation = np.where(np.eye(3) == 1, 1, scores.corr().fillna(0))
+    place = grouped.cumcount() / (grouped["input_tokens"].transform("size") - 1).clip(lower=1)
+    peak, first = grouped["input_tokens"].transform("max"), grouped["input_tokens"].transform("first")
+    risen = ((calls["input_tokens"] - first) / (peak - first))[peak > first]
+    progress = risen.groupby((10 * place[peak > first]).round()).mean().reindex(range(11)).interpolate().fillna(1)
+    progress = np.maximum.accumulate([0, *progress.iloc[1:]])
+    later = calls[calls["session"].duplicated()]
+    growth = grouped["input_tokens"].diff().loc[later.index]
+    relative = growth[growth > 0] / later["session"].map(growth[growth > 0].groupby(later["session"]).mean())
+    broken = ~(later["new_tokens"] - growth).between(-block, block)
+    before = (later["input_tokens"] - growth)[broken]
+    lost = np.clip(later["cached_tokens"][broken] / before, 0, 1)
+    person = later["by_person"]
+    return SessionLaw(
+        name=name,
+        share=len(table) / common["sessions"],
+        calls=_quantiles(table["calls"]),
+        start=_quantiles(table["start"]),
+        rise=_quantiles(table["rise"]),
+        correlation=tuple(map(tuple, correlation)),
+        progress=tuple(progress),
+        growth=_quantiles(relative.dropna() if len(later) else [1.0]),
+        lost=_quantiles(lost if len(lost) else [1.0]),
+        by_person=float(person.mean()) if len(later) else 1.0,
+        broken_by_tool=float(broken[~person].mean()) if (~person).any() else 0.0,
+        broken_by_person=float(broken[person].mean()) if person.any() else 0.0,
+        **{name: common[name] for name in ("output", "tool_wait", "person_wait")},
+    )
+
+
+def fit_session_laws(calls, groups, *, block):
+    """
+    Fit the laws of `demand.sample_sessions` to recorded calls.
+
+    Parameters
+    ----------
+    calls : pandas.DataFrame
+        Calls in order, with `session`, `input_tokens`, `cached_tokens`, `new_tokens`, `output_tokens`, `wait_s` and
+        `by_person`.
+    groups : pandas.Series
+        Kind of each call's session.
+    block : int
+        Size of a cache block: a prefix counts as broken where more than that is missing. [token]
+
+    Returns
+    -------
+    list of SessionLaw
+        One per kind; two maps, the same for all, bring contexts and new tokens to the recorded quantiles.
+    """
+    later = calls["session"].duplicated()
+    tool = later & ~calls["by_person"]
+    common = {
+        "sessions": calls["session"].nunique(),
+        "output": _quantiles(calls["output_tokens"]),
+        "tool_wait": _quantiles(calls.loc[tool, "wait_s"] if tool.any() else [0.0]),
+        "person_wait": _quantiles(calls.loc[later & calls["by_person"], "wait_s"]),
+    }
+    kinds = calls.groupby(groups, sort=False)
+    laws = [_fit_kind(str(name), own, block=block, common=common) for name, own in kinds]
+    fine = np.unique([*LEVELS, *np.arange(6, 95) / 100, *np.arange(380, 400) / 400])
+    recorded = {"context_map": calls["input_tokens"], "new_map": calls["new_tokens"][later]}
+    for name, target in recorded.items():
+        drawn = sample_sessions(laws, 20_000, rng=np.random.default_rng(1))
+        raw = drawn.input_tokens
+        if name == "new_map":
+            raw = (drawn.input_tokens - drawn.cached_tokens)[1:][np.diff(drawn.session) == 0]
+        pairs = pd.DataFrame({"raw": np.quantile(raw, fine), "recorded": np.quantile(target, fine)})
+        pairs = pairs.drop_duplicates("raw", keep="last")
+        laws = [replace(law, **{name: (tuple(pairs["raw"]), tuple(pairs["recorded"]))}) for law in laws]
+    return laws
+
+
+def session_laws(folder):
+    """
+    Laws of agent sessions (fresh ones, and ones that resume a context) and of chats (of one turn, and of more).
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `population`, `name`, `field`, `level`, `value`: what `catalog.session_laws` builds the laws from.
+    """
+    agent = _agent_calls(folder)
+    agent = agent[agent["subagent"] == 0]
+    chat = _chat_calls(folder).sort_values(["session", "time_s"], kind="stable")
+    start = agent.groupby("session")["input_tokens"].transform("first")
+    turns = chat.groupby("session")["time_s"].transform("size")
+    fitted = {
+        "agent": fit_session_laws(
+            agent, pd.Series(np.where(start < 45_000, "fresh", "resumed"), agent.index), block=64
+        ),
+        "chat": fit_session_laws(chat, pd.Series(np.where(turns > 1, "turns", "single"), chat.index), block=1024),
+    }
+    rows = []
+    for population, laws in fitted.items():
+        for law in laws:
+            for field, value in vars(law).items():
+                if isinstance(value, Quantiles):
+                    pairs = zip(value.levels, value.values, strict=True)
+                elif field.endswith("_map"):
+                    pairs = zip(*value, strict=True)
+                else:
+                    pairs = enumerate(np.ravel(value)) if field != "name" else ()
+                rows += [(population, law.name, field, *pair) for pair in pairs]
+    return pd.DataFrame(rows, columns=["population", "name", "field", "level", "value"])
+
+
+# derived table -> function, raw files
+DERIVED = {
+    "load_profiles": (load_profiles, tuple(_RATES)),
+    "burstiness": (burstiness, ("azure2023_code.csv", "mooncake_conversation_trace.jsonl", "servegen_rate_10min.csv")),
+    "trace_quantiles": (trace_quantiles, tuple(name for name, _ in _LOGS.values())),
+    "agent_requests": (agent_requests, ("weka_agent_requests_odd.csv",)),
+    "chat_sessions": (chat_sessions, ("mooncake_conversation_trace.jsonl",)),
+    "cache_lifetimes": (cache_lifetimes, ("weka_agent_requests_odd.csv",)),
+    "session_laws": (session_laws, ("weka_agent_requests_odd.csv", "mooncake_conversation_trace.jsonl")),
+}
+
+
+def write_derived(raw, out):
+    """
+    Derive all aggregates from the raw files, with the hash of each file beside them.
+
+    Parameters
+    ----------
+    raw, out : str or pathlib.Path
+        Folder of the raw files; folder for the tables and `files.csv`.
+
+    Returns
+    -------
+    list of str
+        Names of the tables written.
+    """
+    out, used = Path(out), {}
+    for name, (derive, files) in DERIVED.items():
+        derive(raw).to_csv(out / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+        for file in files:
+            used.setdefault(file, []).append(name)
+    hashes = [
+        (name, ORIGINS[name], hashlib.sha256((Path(raw) / name).read_bytes()).hexdigest(), " ".join(tables))
+        for name, tables in used.items()
+    ]
+    columns = ["raw_file", "source", "sha256", "tables"]
+    pd.DataFrame(hashes, columns=columns).to_csv(out / "files.csv", index=False, lineterminator="\n")
+    return list(DERIVED)
