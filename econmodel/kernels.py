@@ -1,6 +1,6 @@
 """The event loops of `simulate`, compiled by numba when first used; nothing else imports this module."""
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 from numba import njit
@@ -33,44 +33,15 @@ ENTRY = np.dtype([("key", np.float64), ("who", np.int64), ("stamp", np.int64)])
 TIERS = np.dtype([("capacity", np.float64), ("rate", np.float64), ("used", np.float64)])
 
 
-class Rules(NamedTuple):
-    """Replica and policy as numbers."""
-
-    context_s: float
-    attention_s: float
-    kv_fixed: float
-    kv_token: float
-    memory: float
-    max_batch: int
-    chunk: int
-    hold: bool
-    idle_s: float
-    preempt: bool
-    max_waiting: float
-    n_levels: int
-
-
-class Lists(NamedTuple):
-    """Doubly linked lists of sessions, each of which is in at most one of them."""
-
-    links: np.ndarray  # before, after
-    ends: np.ndarray  # first, last
-
-
-class State(NamedTuple):
-    """Everything that changes."""
-
-    queue: Lists  # waiting by level, in service by level, ready
-    cache: Lists  # by place
-    sessions: np.ndarray
-    calls: np.ndarray
-    due: np.ndarray
-    ending: np.ndarray
-    cores: np.ndarray
-    moves: np.ndarray
-    tiers: np.ndarray
-    n: np.ndarray
-    x: np.ndarray
+#: Replica and policy as numbers.
+Rules = namedtuple(
+    "Rules",
+    "context_s attention_s kv_fixed kv_token memory max_batch chunk hold idle_s preempt max_waiting n_levels until",
+)
+#: Doubly linked lists of sessions, each of which is in at most one: links before and after, first and last.
+Lists = namedtuple("Lists", "links ends")
+#: Everything that changes. Lists of `queue`: waiting by level, in service by level, ready; of `cache`: by place.
+State = namedtuple("State", "queue cache sessions calls due ending cores moves tiers n x")
 
 
 @jit
@@ -450,7 +421,7 @@ def run(s, r, step_s, order, bin_s, progress):
     amount = np.zeros(series.shape[1])
     line = TIER + s.tiers.size
     t, arrived = 0.0, 0
-    while progress[1] == 0:
+    while progress[1] == 0 and t < r.until:
         when, kind = next_event(s, r, order, arrived)
         while when <= t:
             arrived = happen(s, r, order, arrived, when, kind)
@@ -464,7 +435,7 @@ def run(s, r, step_s, order, bin_s, progress):
         if decoding == 0 and head < 0:
             if when == np.inf:
                 break
-            dt = when - t
+            dt = min(when, r.until) - t
         else:
             k, pairs, more = 1, 0.0, 0.0
             if head < 0:
@@ -483,8 +454,8 @@ def run(s, r, step_s, order, bin_s, progress):
                 k = min(k, int(s.ending[0].key) - s.n[STEP])
             dt = step_s[decoding + prompt] + r.context_s * s.n[CONTEXT] + r.attention_s * pairs
             slope = r.context_s * decoding + r.attention_s * more
-            if k > 1 and when < np.inf:  # the first step that ends after the next event
-                linear, gap = dt - 0.5 * slope, when - t
+            if k > 1 and min(when, r.until) < np.inf:  # the first step that ends after the next event
+                linear, gap = dt - 0.5 * slope, min(when, r.until) - t
                 root = 2 * gap / (linear + np.sqrt(linear * linear + 2 * slope * gap))
                 k = max(1, int(min(float(k), np.ceil(root))))
             ramp = 0.5 * k * (k - 1.0)

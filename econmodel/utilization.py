@@ -55,11 +55,11 @@ def state_dependent_queue(arrival_rate, completion_rates):
        T = \frac{\sum_n n\, p_n}{\sum_n \lambda_n p_n},
 
     with the products taken as sums of logarithms. Exact for exponential work; where all in hand share the service
-    equally, as in processor sharing, it holds for any law of work with the same mean [1]_.
+    equally, as in processor sharing, it holds for any law of work with the same mean.
 
     References
     ----------
-    .. [1] F. P. Kelly, "Reversibility and Stochastic Networks", Wiley 1979, chapter 3. ``kelly1979``
+    F. P. Kelly, "Reversibility and Stochastic Networks", Wiley 1979, chapter 3. ``kelly1979``
 
     Examples
     --------
@@ -148,11 +148,11 @@ def erlang_c(offered_load, n_servers):
     -----
     .. math:: C = \frac{B}{1 - \rho (1 - B)}, \quad B = \frac{a^c / c!}{\sum_{k \le c} a^k / k!}, \quad \rho = a / c,
 
-    where :math:`B` is a Poisson probability over its cumulative one [1]_.
+    where :math:`B` is a Poisson probability over its cumulative one.
 
     References
     ----------
-    .. [1] A. K. Erlang 1917; in R. W. Wolff, "Stochastic Modeling and the Theory of Queues", 1989. ``wolff1989``
+    A. K. Erlang 1917; in R. W. Wolff, "Stochastic Modeling and the Theory of Queues", 1989. ``wolff1989``
 
     Examples
     --------
@@ -645,6 +645,40 @@ def lagged_autoscaler(counts, *, capacity_per_server, lag_bins, hold_bins=0, hea
     missed = np.maximum(counts - servers * capacity_per_server, 0).sum()
     unserved = missed / counts.sum() if counts.sum() else 0.0
     return Lagged(servers, int(servers.max()), float(servers.mean()), int(servers.sum()), float(unserved))
+
+
+def idle_blocks(servers, *, fleet):
+    """
+    Stretches in which the servers of a fleet are idle, when the last to start is the first to stop.
+
+    Parameters
+    ----------
+    servers : array_like, shape (bins,)
+        Servers needed by bin, as of `perfect_autoscaler`.
+    fleet : int
+        Servers that there are.
+
+    Returns
+    -------
+    numpy.ndarray
+        Length of every stretch of every server. [bin]
+
+    Raises
+    ------
+    ValueError
+        Servers that are no whole number, or more than the fleet.
+
+    Examples
+    --------
+    >>> idle_blocks([2, 1, 1, 2, 0], fleet=2)
+    array([1, 2, 1])
+    """
+    needed = units.count(servers, "servers")
+    if np.any(needed > units.count(fleet, "fleet")):
+        raise ValueError(f"servers = {needed.max():g} is not allowed: at most fleet = {fleet}")
+    idle = needed < np.arange(1, int(fleet) + 1)[:, None]
+    edges = np.diff(np.pad(idle, ((0, 0), (1, 1))).astype(int), axis=1)
+    return np.nonzero(edges == -1)[1] - np.nonzero(edges == 1)[1]
 
 
 def pooling_gain(counts, *, probability=1.0, shifts=0):

@@ -256,7 +256,7 @@ def test_batching_latency_quantiles_equal_simulation_when_shared_equally():
     """A pace that stops growing at 16 in hand: median and 90th percentile within 2 %, 99th within 4 %."""
     rng, n, slots, mean = np.random.default_rng(5), 200_000, 64, 1e6
     lengths = np.maximum(rng.lognormal(-0.5, 1, n) * mean, 1).astype(int)
-    engine = simulate.Engine(step_s=np.maximum(np.arange(slots + 65), 16) / 16 / mean, context_s=0.0, attention_s=0.0,
+    engine = simulate.Server(step_s=np.maximum(np.arange(slots + 65), 16) / 16 / mean, context_s=0.0, attention_s=0.0,
                              kv_bytes_per_token=0.0, memory_bytes=INF)  # fmt: skip
     policy = simulate.Policy(residency="recompute", max_batch=slots, chunk_tokens=64)
     n_in = np.arange(1, slots + 1)
@@ -272,3 +272,12 @@ def test_batching_latency_quantiles_equal_simulation_when_shared_equally():
             ours = u.batch_latency_quantile(p, lengths=lengths, queue=queue)
             print(f"load {share}, p{100 * p:g}: {ours / np.quantile(latency, p) - 1:+.1%}")
             assert ours == pytest.approx(np.quantile(latency, p), rel=allowed)
+
+
+def test_idle_blocks_add_up_to_the_idle_hours():
+    servers = np.random.default_rng(0).integers(0, 9, 200)
+    assert u.idle_blocks(servers, fleet=10).sum() == (10 - servers).sum()
+    assert u.idle_blocks([0, 0, 0], fleet=2).tolist() == [3, 3]
+    assert u.idle_blocks([2, 2], fleet=2).size == 0
+    with pytest.raises(ValueError, match="servers = 3"):
+        u.idle_blocks([3], fleet=2)

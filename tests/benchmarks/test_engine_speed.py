@@ -10,7 +10,7 @@ import simpy
 
 from econmodel import simulate
 
-ENGINE = simulate.Engine(step_s=np.maximum(0.012, 2e-5 * np.arange(1000)) + 0.003, context_s=2e-8, attention_s=1e-10,
+ENGINE = simulate.Server(step_s=np.maximum(0.012, 2e-5 * np.arange(1000)) + 0.003, context_s=2e-8, attention_s=1e-10,
                          kv_bytes_per_token=1.3e5, memory_bytes=60e9)  # fmt: skip
 POLICY = simulate.Policy(residency="recompute", max_batch=256, chunk_tokens=512)
 
