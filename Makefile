@@ -8,7 +8,7 @@ CLEAN_BUILD := rm -rf _build && $(BOOK)
 export IPYTHONDIR := $(CURDIR)/.venv/ipython
 
 .DEFAULT_GOAL := help
-.PHONY: help book test verify lab serve results lock clean
+.PHONY: help book test verify lab serve results calibrate lock clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -e 's/:.*## /\t/' | expand -t 10
@@ -57,6 +57,9 @@ serve: book ## serve the built book at http://127.0.0.1:8000
 
 results: .venv/stamp ## re-run the notebooks in order and refresh stored outputs, results and front pages
 	$(BIN)/python tests/refresh.py
+
+calibrate: .venv/stamp ## refit the inference model: constants printed, intervals and left-out errors written
+	$(BIN)/python tests/calibrate.py
 
 lock: ## resolve pyproject.toml anew into requirements.txt, with hashes
 	uv pip compile pyproject.toml --all-extras --generate-hashes --universal --python-version 3.11 --no-header --upgrade -q -o requirements.txt

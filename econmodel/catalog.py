@@ -667,6 +667,26 @@ def training_runs():
     return frame.rename(columns={"scale_up_bytes_per_s": "scale_up"}).reset_index(drop=True)
 
 
+def inference_errors():
+    """
+    Errors of the inference model on the measured set-ups: fitted to all rows, and with whole groups left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One line per row of `validation.setups`, in its order: what identifies it, `value`, and the log of predicted
+        over measured, at most 3 either way: `fitted`, and `without_architecture`, `without_accelerator` and
+        `without_length`, fitted to the other groups.
+
+    Examples
+    --------
+    >>> errors = inference_errors()
+    >>> bool(errors["fitted"].abs().median() < errors["without_architecture"].abs().median())
+    True
+    """
+    return pd.read_csv(DATA / "derived" / "inference_errors.csv")
+
+
 class Price(NamedTuple):
     """Price of one GPU-hour over the clouds that quote it: median, range, number of quotes, and the oldest of them."""
 
@@ -975,13 +995,15 @@ _RATES = {
     "scale_up": "scale_up_bytes_per_s",
     "host_link": "host_bytes_per_s",
     "power": "power_w",
+    "layer_overhead": "layer_overhead",
+    "link_share": "link_share",
 }
 
 
 @cache
-def _accelerators():
-    table = "accelerators"
+def _accelerators(table="accelerators"):
     frame = pd.DataFrame.from_dict(_by_item(table), orient="index")
+    frame = frame.reindex(columns=frame.columns.union([*_RATES, "memory_reported"]))
     label, reported = frame["memory_label"], frame["memory_reported"]
     missing = label.isna() | frame["bandwidth"].isna()
     _refuse(table, "vendor", frame, missing, "no memory_label or no bandwidth")
@@ -995,7 +1017,8 @@ def _accelerators():
     for rate in ("bf16", "fp8"):
         share = frame[f"{rate}_measured"] / frame[rate]
         _refuse(table, rate, frame, (share < 0.5) | (share > 1), "measured is not 50 to 100 % of it: a sparse rate?")
-    frame = frame.assign(memory_bytes=reported.fillna(label)).rename(columns=_RATES)
+    frame = frame.fillna({"layer_overhead": 1.0, "link_share": 1.0}).assign(memory_bytes=reported.fillna(label))
+    frame = frame.rename(columns=_RATES)
     names = ["vendor", "status", "release", "memory_type", "scale_up_name", "host_link_name"]
     return frame[["memory_bytes", *_RATES.values(), *names]].rename_axis("accelerator").reset_index()
 
@@ -1033,7 +1056,7 @@ def accelerator(name):
     Parameters
     ----------
     name : str
-        One of `accelerators`.
+        One of `accelerators`, or an older chip that measurements name.
 
     Returns
     -------
@@ -1052,9 +1075,9 @@ def accelerator(name):
     >>> accelerator("H100")
     Traceback (most recent call last):
     ...
-    KeyError: "'H100' is not known; near: H100-SXM-80GB, MI300X, A100-SXM-80GB"
+    KeyError: "'H100' is not known; near: H100-SXM-80GB, H100-NVL-94GB, H100-PCIe-80GB"
     """
-    frame = _accelerators().set_index("accelerator")
+    frame = pd.concat([_accelerators(), _accelerators("older_accelerators")]).set_index("accelerator")
     if name not in frame.index:
         raise KeyError(_near(name, frame.index))
     numbers = frame.loc[name, ["memory_bytes", *_RATES.values()]].dropna()
@@ -1075,9 +1098,9 @@ _OWN = {
 
 
 @cache
-def _llms():
+def _llms(table="models"):
     """Models built from their architecture and checked; beside each its facts that belong to no group of layers."""
-    table, built = "models", {}
+    built = {}
     for name, known in _by_item(table).items():
         fields: dict[str, dict] = {"": {}}
         for parameter, value in known.items():
@@ -1171,7 +1194,7 @@ def llm(name):
     Parameters
     ----------
     name : str
-        One of `llms`.
+        One of `llms`, or an older model that measurements name.
 
     Returns
     -------
@@ -1188,7 +1211,7 @@ def llm(name):
     >>> round(llm("DeepSeek-V3").params_total / 1e9)
     671
     """
-    built = _llms()
+    built = _llms() | _llms("older_models")
     if name not in built:
         raise KeyError(_near(name, built))
     return built[name][0]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.colors import to_rgb
+from matplotlib.ticker import LogLocator
 
 #: Colours that stay apart for the colour-blind (Okabe and Ito).
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c8c8c"
@@ -1112,3 +1113,147 @@ def scaling_explorer(table):
         tooltip=["n_accelerators:Q", alt.Tooltip("share:Q", format=".1%"), "network:N"],
     )
     return encoded.add_params(power).properties(width="container", height=260)
+
+
+def predicted_against_measured(measured, predicted, groups, panels, *, labels):
+    """
+    Predictions against measurements on logarithmic axes with the 1:1 line, one panel per quantity.
+
+    Parameters
+    ----------
+    measured, predicted : array_like
+        What was measured and what the model says.
+    groups, panels : array_like of str
+        Group of each row, shown by colour; panel in which it stands.
+    labels : dict of str to str
+        Panel -> label of its axes, with unit, in order.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    frame = pd.DataFrame({"x": measured, "y": predicted, "group": groups, "panel": panels})
+    fig, axes = plt.subplots(1, len(labels), figsize=(3.6 * len(labels), 3.9), squeeze=False)
+    colors = dict(zip(sorted(frame["group"].unique()), [*GROUPS, GREY, "#e69f00"], strict=False))
+    for ax, (panel, label) in zip(axes[0], labels.items(), strict=True):
+        own = frame[frame["panel"] == panel]
+        for (group, color), marker in zip(colors.items(), "os^Dvx", strict=False):
+            dots = own[own["group"] == group]
+            ax.plot(dots["x"], dots["y"], marker, color=color, ms=3.5, alpha=0.6, label=group)
+        ends = np.array([own[["x", "y"]].min().min() * 0.8, own[["x", "y"]].max().max() * 1.25])
+        ax.plot(ends, ends, color="0.3", lw=1)
+        ax.fill_between(ends, ends / 1.25, ends * 1.25, color=GREY, alpha=0.15, lw=0)
+        ax.set(
+            xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"measured {label}", ylabel=f"predicted {label}"
+        )
+        ax.set_aspect("equal")
+        for axis in (ax.xaxis, ax.yaxis):
+            decades = np.log10(ends[1] / ends[0])
+            axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 1.5 else (1.0, 2.0, 4.0)))
+            axis.set_major_formatter(lambda value, _: f"{value:,g}")
+            axis.set_minor_formatter("")
+    handles, names = axes[0][0].get_legend_handles_labels()
+    fig.legend(handles, names, loc="outside upper center", ncol=3, markerscale=1.5)
+    return fig
+
+
+def error_steps(table, *, label):
+    """
+    Errors of several models on several tasks: one row a task, one mark a model.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of tasks, columns of models, in order. [%]
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 1.3))
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows, table.min(axis=1), table.max(axis=1), color="0.8", lw=1.5, zorder=1)
+    for name, marker, color in zip(table.columns, "xs^oD", [GREY, PINK, ORANGE, BLUE, GREEN], strict=False):
+        ax.plot(table[name], rows, marker, color=color, ms=7, mew=1.8, label=name)
+    ax.set_yticks(rows, table.index)
+    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:g}".strip("0.") in ("2", "5") else "")
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def curves_with_points(curves, points, *, labels, logy=False):
+    """
+    Curves of a model with measured points on them.
+
+    Parameters
+    ----------
+    curves : dict of str to tuple of array_like
+        Name -> x and y.
+    points : pandas.DataFrame
+        Columns `x`, `y`, `name` (written at the point; may be empty) and `curve` (whose colour it takes).
+    labels : tuple of str
+        Of the x and y axis, with units.
+    logy : bool
+        Whether y is logarithmic.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 3.7))
+    for color, (name, (x, y)) in zip(GROUPS, curves.items(), strict=False):
+        ax.plot(x, y, color=color, label=name)
+        own = points[points["curve"] == name]
+        ax.plot(own["x"], own["y"], "o", color=color, ms=7, mec="white")
+        for row in own.itertuples():
+            ax.annotate(row.name, (row.x, row.y), xytext=(8, -12), textcoords="offset points", fontsize=9)
+    ax.set(xlabel=labels[0], ylabel=labels[1], yscale="log" if logy else "linear")
+    if not logy:
+        ax.set_ylim(0, None)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
+    return fig
+
+
+def residuals_by(ratio, features, *, label):
+    """
+    Predicted over measured by several features: median and central 90 % of each class, one panel a feature.
+
+    Parameters
+    ----------
+    ratio : array_like
+        Predicted over measured.
+    features : dict of str to array_like
+        Feature -> class of each row.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    counts = [pd.Series(classes).nunique() for classes in features.values()]
+    fig, axes = plt.subplots(
+        len(features), 1, figsize=(7, 0.3 * sum(counts) + 0.55 * len(counts) + 0.5), sharex=True, height_ratios=counts,
+        squeeze=False,
+    )  # fmt: skip
+    for ax, (feature, classes) in zip(axes[:, 0], features.items(), strict=True):
+        spread = pd.Series(np.asarray(ratio)).groupby(np.asarray(classes)).quantile([0.05, 0.5, 0.95]).unstack()
+        rows = np.arange(len(spread))[::-1]
+        ax.hlines(rows, spread[0.05], spread[0.95], color=BLUE, lw=3, alpha=0.4)
+        ax.plot(spread[0.5], rows, "o", color=BLUE, ms=5)
+        ax.axvline(1, color="0.3", lw=1)
+        ax.set_yticks(rows, spread.index)
+        ax.set(xscale="log", ylim=(-0.7, len(spread) - 0.3))
+        ax.text(0, 1.0, feature, transform=ax.transAxes, ha="left", va="bottom", fontsize=9, color="0.35")
+        ax.grid(axis="y", visible=False)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.xaxis.set_minor_formatter(
+            lambda value, _: f"{value:g}" if f"{value:g}" in ("0.5", "0.7", "1.5", "2", "0.8", "1.2") else ""
+        )
+    axes[-1][0].set_xlabel(label)
+    return fig

@@ -40,6 +40,10 @@ class Accelerator:
         To the CPU's memory, one direction. [B/s]
     power_w : float, optional
         Rated power. [W]
+    layer_overhead : float
+        Time of a layer that no arithmetic explains, relative to the chips on which `inference.Engine` is fitted.
+    link_share : float
+        Share of the link that all-reduce and all-to-all reach, relative to those chips.
 
     Raises
     ------
@@ -65,6 +69,8 @@ class Accelerator:
     scale_up_bytes_per_s: float | None = None
     host_bytes_per_s: float | None = None
     power_w: float | None = None
+    layer_overhead: float = 1.0
+    link_share: float = 1.0
 
     def __post_init__(self):
         """Check what was given."""
@@ -451,10 +457,10 @@ def count_params(llm):
     """
     hidden = _known(llm, "hidden_size")
     embedding = _known(llm, "vocab") * hidden
-    mixing = 0
+    mixing = _attention_params(llm)
     for a in llm.attention:
         index = (a.q_rank or hidden) * a.index_heads * a.index_dim + hidden * (a.index_dim + a.index_heads)
-        mixing += a.layers * ((index if a.index_heads else 0) + (_projections(a, hidden) if a.stride == 1 else 0))
+        mixing += a.layers * (index if a.index_heads else 0)
     if llm.recurrent is not None:
         r = llm.recurrent
         mixing += r.layers * hidden * (2 * r.key_heads * r.key_dim + 3 * r.value_heads * r.value_dim)
@@ -466,6 +472,62 @@ def count_params(llm):
         total += m.layers * (m.experts * expert + around)
         active += m.layers * (m.experts_per_token * expert + around)
     return ParamCounts(total, active)
+
+
+class ParamsByUse(NamedTuple):
+    """Weights of a model by what becomes of them on many chips; together all of them. [parameter]"""
+
+    embedding: float
+    attention: float
+    routed: float
+    other: float
+
+
+def params_by_use(llm):
+    """
+    Weights split into embeddings, projections of attention, routed experts, and the rest.
+
+    Parameters
+    ----------
+    llm : Llm
+        With `params_total`; what its architecture leaves open counts as the rest.
+
+    Returns
+    -------
+    ParamsByUse
+        `embedding` (all matrices of size vocab x hidden), `attention`, `routed`, `other` (feed-forward blocks that
+        every token passes, routers, recurrent layers). [parameter]
+
+    Raises
+    ------
+    ValueError
+        `params_total` not known, or less than what the architecture needs.
+
+    Examples
+    --------
+    >>> layers = Attention(layers=32, q_heads=32, kv_heads=8, head_dim=128, v_head_dim=128)
+    >>> experts = Mlp(layers=32, size=14336, matrices=3, experts=8, experts_per_token=2)
+    >>> mixtral = Llm(name="Mixtral 8x7B", params_total=46.71e9, params_active=12.75e9, attention=(layers,),
+    ...               hidden_size=4096, vocab=32000, embeddings=2, mlp=(experts,))
+    >>> [round(float(n) / 1e9, 1) for n in params_by_use(mixtral)]
+    [0.3, 1.3, 45.1, 0.0]
+    """
+    total = _known(llm, "params_total")
+    embedding = (llm.embeddings or 1) * (llm.vocab or 0) * (llm.hidden_size or 0)
+    attention = 0 if llm.hidden_size is None else _attention_params(llm)
+    routed = sum(
+        m.layers * m.experts * m.matrices * (m.width or _known(llm, "hidden_size")) * m.size
+        for m in llm.mlp
+        if m.experts > 1
+    )
+    other = total - embedding - attention - routed
+    if np.any(other < -1e-3 * total):
+        raise ValueError(f"params_total = {total:g} is not allowed: {llm.name} has more than that by its architecture")
+    return ParamsByUse(embedding, attention, routed, np.maximum(other, 0.0))
+
+
+def _attention_params(llm):
+    return sum(a.layers * _projections(a, llm.hidden_size) for a in llm.attention if a.stride == 1)
 
 
 def _projections(a, hidden):

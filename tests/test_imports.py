@@ -12,7 +12,7 @@ FLOORS = [
     {"__init__", "units", "parts"},
     {"compound_error", "demand", "utilization", "training", "inference", "memory_tiers", "cost", "figures", "kernels"},
     {"catalog", "traces", "simulate"},
-    {"fleet"},
+    {"fleet", "validation"},
     {"uncertainty"},
     {"__main__"},
 ]

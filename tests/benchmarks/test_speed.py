@@ -5,8 +5,8 @@ import timeit
 import numpy as np
 from scipy import optimize
 
+from econmodel import catalog, demand, inference
 from econmodel import compound_error as ce
-from econmodel import demand
 
 
 def best(function, number=3):
@@ -39,6 +39,25 @@ def test_fitting_many_bootstraps_at_once_beats_a_loop_over_a_general_optimizer(b
 
     ratio = best(loop, 1) / best(lambda: ce.fit_survival(length, won, runs, law="weibull"))
     assert ratio > 10, f"only {ratio:.0f} times faster"
+
+
+def test_a_million_serving_set_ups_cost_a_few_dozen_bare_rooflines(benchmark):
+    rng = np.random.default_rng(2)
+    llm, chip = catalog.llm("Meta-Llama-3.1-70B"), catalog.accelerator("H200-SXM-141GB")
+    prompt, answer = rng.uniform(20, 30_000, (2, 1_000_000))
+    chips, bits = rng.choice([1.0, 2.0, 4.0, 8.0], 1_000_000), rng.choice([4.0, 8.0, 16.0], 1_000_000)
+    load = dict(n_accelerators=chips, weight_bits=bits, input_tokens=prompt, output_tokens=answer)
+    benchmark.pedantic(inference.predict_throughput, (llm, chip), load, rounds=3)
+
+    def roofline():
+        weights = 70e9 * bits / 8
+        batch = np.floor((0.9 * chips * 141e9 - weights) / (3.3e5 * (prompt + answer)))
+        read = (weights + batch * 3.3e5 * (prompt + answer / 2)) / (chips * 4.8e12)
+        return batch / np.maximum(read, batch * 1.4e11 * (1 + prompt / answer) / (chips * 9.9e14))
+
+    own = best(lambda: inference.predict_throughput(llm, chip, **load))
+    assert own < 60 * best(roofline)
+    assert own < 1, f"{own:.2f} s"
 
 
 def test_the_tokens_of_a_million_sessions_cost_at_most_twice_the_bare_expression(benchmark):
