@@ -422,9 +422,9 @@ def serve(sessions, replica, policy, *, seed, n_replicas=1, bin_s=60.0, until_s=
     Served
         `calls`: `ready_s` (asked), `start_s` (joins the batch), `first_token_s`, `end_s`; `prefilled` and `reused`
         tokens; `status` "served", "unfinished", "shed" (turned away), "lost" (came later in a shed session) or "never
-        fits" (its session outgrows the memory). `series`, by replica and bin: shares of busy time, compute, bandwidth and link;
-        tokens/s; calls in service and in line; bytes reserved in HBM and held in tiers; busy cores. `totals`: what went
-        in and what came out.
+        fits" (its session outgrows the memory). `series`, by replica and bin: shares of busy time, compute, bandwidth
+        and link; tokens/s; calls in service and in line; bytes reserved in HBM and held in tiers; busy cores. `totals`:
+        what went in and what came out.
 
     Raises
     ------
