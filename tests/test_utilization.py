@@ -281,3 +281,13 @@ def test_idle_blocks_add_up_to_the_idle_hours():
     assert u.idle_blocks([2, 2], fleet=2).size == 0
     with pytest.raises(ValueError, match="servers = 3"):
         u.idle_blocks([3], fleet=2)
+
+
+@pytest.mark.parametrize("servers", [1, 8])
+def test_batching_latency_with_constant_pace_is_the_sojourn_in_a_queue(servers):
+    """Then wait and service are independent and both exact, whatever the number of slots."""
+    lengths = -np.log1p(-(np.arange(20_000) + 0.5) / 20_000)
+    queue = u.state_dependent_queue(0.9 * servers, np.arange(1, servers + 1.0))
+    for p in (0.5, 0.9, 0.99):
+        exact = u.sojourn_quantile(p, arrival_rate=0.9 * servers, n_servers=servers, **MMC)
+        assert u.batch_latency_quantile(p, lengths=lengths, queue=queue) == pytest.approx(exact, rel=2e-3)
