@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "econmodel"
 FLOORS = [
     {"__init__", "units", "parts"},
-    {"compound_error", "demand", "utilization", "training", "inference", "memory_tiers", "cost", "figures"},
+    {"compound_error", "demand", "utilization", "training", "inference", "memory_tiers", "cost", "figures", "kernels"},
     {"catalog", "traces", "simulate"},
     {"fleet", "validation"},
     {"uncertainty"},
@@ -84,6 +84,6 @@ def test_importing_the_package_is_quick():
 
     assert seconds("") < 0.25
     assert "scipy.stats" not in subprocess.run(
-        [sys.executable, "-c", "import sys, econmodel.compound_error, econmodel.uncertainty, econmodel.catalog; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, econmodel.compound_error, econmodel.uncertainty, econmodel.catalog, econmodel.simulate; print(*sys.modules)"],
         capture_output=True, check=True, text=True,
     ).stdout.split()  # fmt: skip
