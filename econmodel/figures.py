@@ -1347,3 +1347,29 @@ def gains(table, *, label):
     ax.grid(axis="y", visible=False)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=2)
     return fig
+
+
+def shares_map(table, *, label):
+    """
+    Shares as a map of colours with their numbers, grey where nothing is known.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index and columns of names; shares, nan where nothing is known. [1]
+    label : str
+        What is shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7.2, 0.42 * len(table) + 1.6))
+    ax.set_facecolor("0.85")
+    text = table.map(lambda x: "" if np.isnan(x) else f"{100 * x:.0f}")
+    bar = dict(label=label, format=lambda x, _: f"{100 * x:.0f}")
+    sns.heatmap(table, annot=text, fmt="", cmap="viridis", vmin=0, vmax=1, ax=ax, linewidths=1, cbar_kws=bar)
+    ax.tick_params(axis="x", rotation=30)
+    ax.tick_params(axis="y", rotation=0)
+    ax.set(xlabel="", ylabel="")
+    return fig
