@@ -2,6 +2,7 @@
 
 import heapq
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from econmodel import catalog
+from econmodel import catalog, demand, inference, simulate
 from econmodel import memory_tiers as mt
+from econmodel.parts import Replica, Tier
 
 SHARED = Path(__file__).parents[2] / "shared"
 MOONCAKE = SHARED / "traces" / "mooncake_conversation_trace.jsonl"
@@ -374,3 +376,47 @@ def test_replayed_sessions_reproduce_the_known_medians():
     assert len(off) >= 50
     assert max(map(abs, off.values())) < 0.02, max(off, key=lambda key: abs(off[key]))
     assert own[32].is_monotonic_increasing
+
+
+@pytest.mark.slow
+def test_served_agents_agree_with_the_event_simulation():
+    """Sessions drawn like recorded ones on four H100: right with DRAM, too kind to HBM alone at the edge of its cliff."""
+    llm, chip = catalog.llm("Meta-Llama-3.1-70B"), catalog.accelerator("H100-SXM-80GB")
+    group, own = Replica(llm=llm, accelerator=chip, n_accelerators=4, weight_bits=8, kv_bits=8), dict(n_accelerators=4)
+    own |= dict(weight_bits=8, kv_bits=8)
+    rng, table, span, warm = np.random.default_rng(2026), dict(max_batch=128, chunk_tokens=2048), 14_400.0, 5400.0
+    calls = pd.DataFrame(demand.sample_sessions(catalog.session_laws("agent"), 2400, rng=rng)._asdict())
+    calls["output_tokens"], calls["wait_s"] = calls["output_tokens"].clip(lower=1), calls["wait_s"].clip(upper=3600)
+    calls["session"] = rng.permutation(2400)[calls["session"]]
+    calls = calls.sort_values("session", kind="stable", ignore_index=True)
+    link = 4 * catalog.tier("PCIe 5.0 x16 host-to-GPU").bandwidth_bytes_per_s
+    dram = Tier(name="DRAM", capacity_bytes=1e12, bandwidth_bytes_per_s=link)
+    for n_open in (8, 16, 24, 32, 48):
+        found, law = {"HBM": [], "DRAM": []}, {"HBM": [], "DRAM": []}
+        for seed in range(3):
+            some = calls[calls["session"].between(800 * seed, 800 * seed + 14 * n_open - 1)]
+            lanes = simulate.open_sessions(some, n_open, span_s=span, pause_s=60, rng=np.random.default_rng(seed))
+            context, new = lanes["input_tokens"].mean(), (lanes["input_tokens"] - lanes["cached_tokens"]).mean()
+            server = simulate.server(group, context_tokens=context, **table)
+            long, short = inference.prefill_time(llm, chip, input_tokens=np.array([context, context - new]), **own)
+            lengths = np.quantile(lanes["input_tokens"], np.arange(1, 50) / 50)
+            replica = dict(
+                wait_time=lanes["wait_s"][lanes["session"].duplicated()].mean(),
+                output_tokens=lanes["output_tokens"].mean(), step_time=server.step_s[1],
+                step_time_per_context=server.context_s * context, prefill_new_time=long - short,
+                prefill_time=inference.prefill_time(llm, chip, input_tokens=lengths, **own).mean(),
+                transfer_time=server.kv_bytes_per_token * context / link, stall_fraction=0.0,
+                max_batch=server.memory_bytes / server.kv_bytes_per_token / context,
+            )  # fmt: skip
+            # the curves are of recorded contexts; these lanes' are a little shorter or longer
+            size = 117_235 / context / server.kv_bytes_per_token
+            for name, tiers in (("HBM", ()), ("DRAM", (dram,))):
+                policy = simulate.Policy(residency="evict", tiers=tiers, **table)
+                ended = simulate.serve(lanes, server, policy, seed=0, until_s=span).calls["end_s"]
+                found[name].append(ended.between(warm, span).sum() / (span - warm))
+                rooms = dict(hbm_tokens=size * server.memory_bytes, tier_tokens=size * 1e12 * len(tiers))
+                hits = partial(catalog.reuse_by_tier, n_open, **rooms)
+                law[name].append(mt.queued_throughput(n_open, lambda u, hits=hits: hits(in_step=u), **replica).rate)
+        ratio = {name: np.mean(law[name]) / np.mean(found[name]) for name in law}
+        assert ratio["DRAM"] == pytest.approx(1, abs=0.17), n_open
+        assert 0.9 < ratio["HBM"] < 1.8, n_open
