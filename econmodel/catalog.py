@@ -24,7 +24,7 @@ from econmodel.parts import (
     kv_bytes_per_token,
     state_bytes,
 )
-from econmodel.units import UNITS, to_si
+from econmodel.units import UNITS, non_negative, positive, probability, to_si
 
 _PACKAGED = Path(__file__).parent / "data"
 #: Folder of the CSV files, inside an installed wheel or beside the package in a checkout.
@@ -1372,3 +1372,105 @@ def session_laws(population):
                 fields[field] = values[0] if kind is float else values
         laws.append(SessionLaw(**fields))
     return tuple(laws)
+
+
+@cache
+def _reuse_grid(pace):
+    table = derived("reuse_curves").pivot(index="open_sessions", columns="capacity_tokens", values=pace)
+    return table.index.to_numpy(), table.columns.to_numpy()[:-1], table.to_numpy()
+
+
+def reuse_share(open_sessions, capacity_tokens, *, in_step=0.0):
+    """
+    Share of input tokens that a cache of whole contexts provides to recorded agent sessions, open side by side.
+
+    Parameters
+    ----------
+    open_sessions : array_like
+        From 1 to 2048. [session]
+    capacity_tokens : array_like
+        Room of the cache; `inf` for no limit. [token]
+    in_step : array_like
+        0 if sessions come at the pace of the recordings, as on a replica that answers at once; 1 if they come in turn,
+        as from a long line in front of it, the worst order for such a cache. [1]
+
+    Returns
+    -------
+    numpy.ndarray or float
+        Between the replays of `derived("reuse_curves")`, linear in the logarithms of both, and in `in_step`. [1]
+
+    Raises
+    ------
+    ValueError
+        Sessions outside 1 to 2048, a negative capacity, `in_step` outside [0, 1].
+
+    Examples
+    --------
+    >>> reuse_share([8, 32, 128], 1e6).round(2)
+    array([0.91, 0.53, 0.02])
+    """
+    known, rooms, _ = _reuse_grid("hit_share")
+    sessions, room = np.broadcast_arrays(positive(open_sessions, "open_sessions"), capacity_tokens)
+    room = non_negative(room, "capacity_tokens")
+    if np.any((sessions < known[0]) | (sessions > known[-1])):
+        raise ValueError(f"open_sessions = {open_sessions} is not allowed: from {known[0]} to {known[-1]}")
+    place = np.minimum(np.log2(sessions).astype(int), len(known) - 2)
+    weight = np.log2(sessions) - place
+    # the first step, from no room at all, counts as one more of the same length
+    at = np.interp(np.log(np.maximum(room, rooms[1] / 2)), np.log([rooms[1] / 2, *rooms[1:]]), np.arange(len(rooms)))
+    step = np.minimum(at.astype(int), len(rooms) - 2)
+
+    def between(shares):
+        ends = [shares[place + i, step] * (1 - at + step) + shares[place + i, step + 1] * (at - step) for i in (0, 1)]
+        ends = [np.where(np.isinf(room), shares[place + i, -1], ends[i]) for i in (0, 1)]
+        return (1 - weight) * ends[0] + weight * ends[1]
+
+    own, turn = (between(_reuse_grid(pace)[2]) for pace in ("hit_share", "in_step"))
+    return (own + probability(in_step, "in_step") * (turn - own))[()]
+
+
+class Reuse(NamedTuple):
+    """Shares of input tokens that HBM provides, HBM and a tier together, and a cache without limit."""
+
+    hit_hbm: float
+    hit_tiers: float
+    reusable: float
+
+
+def reuse_by_tier(open_sessions, *, hbm_tokens, tier_tokens=0.0, pooled_by=1, in_step=0.0):
+    """
+    What HBM, and a tier behind it, provide to recorded agent sessions.
+
+    Parameters
+    ----------
+    open_sessions : array_like
+        On one replica. [session]
+    hbm_tokens, tier_tokens : array_like
+        Room of its HBM, and its part of the tier. [token]
+    pooled_by : int
+        Replicas that share the tier, and so the sum of their contexts; their HBM counts as shared too, which flatters
+        the pool. No more are taken than the replays reach.
+    in_step : array_like
+        As in `reuse_share`. [1]
+
+    Returns
+    -------
+    Reuse
+        Arguments of `memory_tiers.tiered_throughput`. [1]
+
+    Raises
+    ------
+    ValueError
+        As `reuse_share`.
+
+    Examples
+    --------
+    >>> [round(float(hit), 2) for hit in reuse_by_tier(128, hbm_tokens=3e6, tier_tokens=6e6)]
+    [0.43, 0.89, 0.96]
+    """
+    together = np.clip(_reuse_grid("hit_share")[0][-1] // open_sessions, 1, pooled_by)
+    room = (hbm_tokens + non_negative(tier_tokens, "tier_tokens")) * together
+    hbm, every = reuse_share(open_sessions, hbm_tokens, in_step=in_step), reuse_share(open_sessions, np.inf)
+    both = reuse_share(open_sessions * together, room, in_step=in_step)
+    hbm = np.minimum(hbm, every)
+    return Reuse(hbm, np.clip(both, hbm, every)[()], every)

@@ -1255,3 +1255,95 @@ def residuals_by(ratio, features, *, label):
         )
     axes[-1][0].set_xlabel(label)
     return fig
+
+
+def mark(fig, marks):
+    """
+    Draw named vertical lines into the panels of a figure of curves.
+
+    Parameters
+    ----------
+    fig : matplotlib.figure.Figure
+        As from `curves`.
+    marks : pandas.DataFrame
+        Columns `panel` (number of the panel, from the left), `x`, `name` (written along the line).
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The same figure.
+    """
+    plain = dict(fc="white", ec="none", alpha=0.75, pad=0.6)
+    for row in marks.itertuples():
+        ax = fig.axes[row.panel]
+        ax.axvline(row.x, color="0.35", lw=1, ls=":")
+        place = dict(rotation=90, ha="center", va="bottom", transform=ax.get_xaxis_transform(), bbox=plain)
+        ax.text(row.x, 0.03, row.name, fontsize=8, color="0.25", **place)
+    return fig
+
+
+def place_maps(x, y, panels, *, names, labels):
+    """
+    Cheapest place over two axes, one map per panel.
+
+    Parameters
+    ----------
+    x, y : array_like, one-dimensional
+        The axes; both logarithmic.
+    panels : dict of str to numpy.ndarray of str, shape (y, x)
+        Title -> cheapest place.
+    names : sequence of str
+        The places, in the order of their colours.
+    labels : tuple of str
+        Axis labels, with units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 4.6), sharex=True, sharey=True, squeeze=False)
+    light = 0.5 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.5
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    for ax, (title, place) in zip(axes.flat, panels.items(), strict=False):
+        index = np.select([place == name for name in names], range(len(names)))
+        ax.pcolormesh(x, y, light[index], shading="nearest", rasterized=True)
+        ax.set_title(title, fontsize=9)
+        ax.set(xscale="log", yscale="log")
+        ax.grid(visible=False)
+    fig.supxlabel(labels[0], fontsize=11)
+    fig.supylabel(labels[1], fontsize=11)
+    shown = [plt.Rectangle((0, 0), 1, 1, color=color) for color in light]
+    fig.legend(shown, names, loc="outside upper center", ncol=len(names))
+    return fig
+
+
+def gains(table, *, label):
+    """
+    Ranges that were predicted and values that were measured, one row each, on a logarithmic axis around one.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Index of names; columns `low`, `high` (predicted), `measured_low`, `measured_high`.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 1.1))
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows + 0.13, table["low"], table["high"], color=BLUE, lw=6, alpha=0.45, label="predicted")
+    ax.plot(table["low"], rows + 0.13, "|", table["high"], rows + 0.13, "|", color=BLUE, ms=9)
+    ax.hlines(rows - 0.13, table["measured_low"], table["measured_high"], color=ORANGE, lw=2)
+    for end, name in (("measured_low", "measured"), ("measured_high", None)):
+        ax.plot(table[end], rows - 0.13, "o", color=ORANGE, ms=6, label=name)
+    ax.axvline(1, color="0.4", lw=1)
+    ax.set_yticks(rows, table.index)
+    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=2)
+    return fig

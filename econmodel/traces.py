@@ -20,6 +20,7 @@ from econmodel.demand import (
     sample_sessions,
     window_counts,
 )
+from econmodel.memory_tiers import lru_hit_share, replay
 from econmodel.units import positive
 
 #: Columns of the tidy form. Times and waits in seconds; the rest in tokens or as written.
@@ -637,6 +638,62 @@ def session_laws(folder):
     return pd.DataFrame(rows, columns=["population", "name", "field", "level", "value"])
 
 
+def agent_contexts(folder):
+    """
+    Calls of the recorded agent sessions with the context that each extends, to replay them side by side.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `session`, `time_s` since its start (gaps of over an hour count as an hour), `context` (the main chain
+        of a session, or one run of a sub-agent), `input_tokens`, `cached_tokens`; by session and time.
+    """
+    calls = _log(folder, "weka_claude_code").reset_index(drop=True)
+    session, beside = calls["session"], calls["subagent"] == 1
+    back = beside & (calls["time_s"] < calls["time_s"].shift())
+    starts = (session != session.shift()) | (beside != beside.shift()) | back
+    main = session.ne(session.shift()).cumsum()
+    calls["context"] = pd.factorize(starts.cumsum().where(beside, -main))[0]
+    calls = calls.assign(session=main).sort_values(["session", "time_s"], kind="stable", ignore_index=True)
+    gaps = calls.groupby("session")["time_s"].diff().fillna(0).clip(upper=3600)
+    calls["time_s"] = gaps.groupby(calls["session"]).cumsum()
+    return calls[["session", "time_s", "context", "input_tokens", "cached_tokens"]]
+
+
+def reuse_curves(folder):
+    """
+    What a cache of whole contexts saves when recorded agent sessions run side by side.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns `open_sessions`, `capacity_tokens`, `hit_share` of input tokens: median of 40 replays of 8 h (longer
+        with few sessions, fewer with many), `low` and `high` (90 % of them); `in_step`, the share if sessions come in
+        turn instead, as in a long line; `interval_s`, mean time between two calls of an open session.
+    """
+    calls = agent_contexts(folder)
+    small, large = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, np.inf)
+    capacity = np.array([0, *np.multiply(small, 1e5), *np.multiply(large, 1e6)])
+    turn = 80.0 * calls.groupby("session").cumcount()
+    rows = []
+    for n_open in 2 ** np.arange(12):
+        slots = dict(n_open=n_open, horizon_s=8 * 3600 * max(1, 16 / n_open), stagger_s=1800, pause_s=60)
+        shares, intervals = [], []
+        for seed in range(np.clip(5120 // n_open, 4, 40)):
+            for times in (calls["time_s"], turn):
+                call, play = replay(calls["session"], times, rng=np.random.default_rng([n_open, seed]), **slots)
+                now = calls.iloc[call]
+                sizes = dict(sizes=now["input_tokens"].to_numpy(), reusable=now["cached_tokens"].to_numpy())
+                contexts = play * len(calls) + now["context"].to_numpy()
+                shares.append(lru_hit_share(capacity, contexts=contexts, **sizes))
+                intervals.append(n_open * (slots["horizon_s"] - slots["stagger_s"] / 2) / len(call))
+        ends = np.quantile(shares[::2], [0.5, 0.05, 0.95], axis=0)
+        step, interval = np.median(shares[1::2], axis=0), np.mean(intervals[::2])
+        rows += [(n_open, *row, interval) for row in zip(capacity, *ends, step, strict=True)]
+    names = ["open_sessions", "capacity_tokens", "hit_share", "low", "high", "in_step", "interval_s"]
+    return pd.DataFrame(rows, columns=names)
+
+
 # derived table -> function, raw files
 DERIVED = {
     "load_profiles": (load_profiles, tuple(_RATES)),
@@ -645,6 +702,7 @@ DERIVED = {
     "agent_requests": (agent_requests, ("weka_agent_requests_odd.csv",)),
     "chat_sessions": (chat_sessions, ("mooncake_conversation_trace.jsonl",)),
     "cache_lifetimes": (cache_lifetimes, ("weka_agent_requests_odd.csv",)),
+    "reuse_curves": (reuse_curves, ("weka_agent_requests_odd.csv",)),
     "session_laws": (session_laws, ("weka_agent_requests_odd.csv", "mooncake_conversation_trace.jsonl")),
 }
 

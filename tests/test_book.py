@@ -28,6 +28,7 @@ ALLOWED = [
     r"(90|95) % (interval|confidence)",
     r"(50|80) % horizon",
     r"Python 3\.\d+",
+    r"(CXL|PCIe) \d\.0\b|Llama-3\.\d",
     r"CC BY(-NC)? 4\.0",
     r"\bv\d+(\.\d+)+",
 ]

@@ -357,3 +357,18 @@ def test_survival_fits_equal_the_collected_ones():
         shares = variance_shares(by_length, own["n_success"], own["n_runs"])
         expected = known[["variance_share_within_task", "variance_share_duration", "variance_share_other_between_task"]]
         np.testing.assert_allclose(shares, expected.astype(float), atol=0.011)
+
+
+def test_reuse_between_replays_is_between_them():
+    table = catalog.derived("reuse_curves")
+    known = catalog.reuse_share(table["open_sessions"], table["capacity_tokens"])
+    np.testing.assert_allclose(known, table["hit_share"], atol=1e-12)
+    sessions, room = np.meshgrid(np.geomspace(1, 2048, 40), np.geomspace(1e4, 1e9, 60))
+    share = catalog.reuse_share(sessions, room)
+    assert (np.diff(share, axis=0) >= -2e-3).all()
+    assert (share >= 0).all()
+    assert (share <= catalog.reuse_share(sessions, np.inf) + 2e-3).all()
+    assert catalog.reuse_share(12.0, 1e6) == share.dtype.type(catalog.reuse_share([12.0], [1e6])[0])
+    for wrong in (0, 4096, np.nan):
+        with pytest.raises(ValueError, match="open_sessions"):
+            catalog.reuse_share(wrong, 1e6)

@@ -7,6 +7,7 @@ from scipy import optimize
 
 from econmodel import catalog, demand, inference
 from econmodel import compound_error as ce
+from econmodel import memory_tiers as mt
 
 
 def best(function, number=3):
@@ -90,3 +91,12 @@ def test_a_scalar_call_takes_at_most_ten_microseconds(benchmark):
     for name, call in calls.items():
         one = min(timeit.repeat(call, number=2000, repeat=7)) / 2000
         assert one <= 10e-6, f"{name}: {1e6 * one:.1f} us"
+
+
+def test_hit_curves_of_a_million_references_take_a_third_of_a_second_at_most(benchmark):
+    rng = np.random.default_rng(2)
+    for ids in (rng.zipf(1.2, 1_000_000), rng.integers(0, 1_000_000, 1_000_000), rng.integers(0, 10_000, 1_000_000)):
+        mt.lru_hit_curve(ids[:10])
+        seconds = best(lambda ids=ids: mt.lru_hit_curve(ids))
+        assert seconds <= 0.3, f"{seconds:.2f} s"
+    benchmark.pedantic(mt.lru_hit_curve, (ids,), rounds=3)
