@@ -70,6 +70,9 @@ class Engine:
     sustained : float
         Share of the rated peak of a matrix product on a chip where nobody measured it (assumed: the median of the
         others).
+    flop_per_joule : float
+        Most arithmetic at 16 bits that such a chip's rated power pays for (assumed: the median of the others).
+        [FLOP/J]
 
     Raises
     ------
@@ -103,6 +106,7 @@ class Engine:
     chunk_tokens: float = 8192.0
     tile: float = 64.0
     sustained: float = 0.76
+    flop_per_joule: float = 1.13e12
 
     def __post_init__(self):
         """Check what was given."""
@@ -118,6 +122,7 @@ ROOFLINE = Engine(
     compute=1.0, four_bit=1.0, expert_width=0.0, attention=1.0, bandwidth=1.0, cache=1.0, link=1.0, hop_s=0.0,
     layer_s=0.0, latent_s=0.0, stream_s=0.0, request_s=0.0, bunching=0.0,
     reserve_bytes=0.0, usable=0.9, tile=0.0, sustained=1.0,
+    flop_per_joule=np.inf,
 )  # fmt: skip
 
 
@@ -181,7 +186,11 @@ def _peaks(chip, e):
     for name in ("bf16", "fp8"):
         measured, rated = getattr(chip, f"{name}_measured_flop_per_s"), getattr(chip, f"{name}_flop_per_s")
         shares[name] = None if measured is None or e.sustained == 1 else measured / rated
-    known = shares["bf16"] or shares["fp8"] or e.sustained
+    known = shares["bf16"] or shares["fp8"]
+    if known is None:
+        rated = chip.bf16_flop_per_s or (chip.fp8_flop_per_s or 0.0) / 2
+        paid = chip.power_w * e.flop_per_joule / rated if chip.power_w and rated else np.inf
+        known = min(e.sustained, paid)
     wide = (chip.bf16_flop_per_s or chip.fp8_flop_per_s or np.inf) * known * e.compute
     eight = chip.fp8_flop_per_s * (shares["fp8"] or known) * e.compute if chip.fp8_flop_per_s else wide
     four = chip.fp4_flop_per_s * (shares["fp8"] or known) * e.compute * e.four_bit if chip.fp4_flop_per_s else wide

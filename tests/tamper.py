@@ -53,8 +53,8 @@ def empty(code):
 
 
 def value(folder):
-    """Raise a measured value that a chapter uses."""
-    edit(folder / "data" / "metr_tasks.csv", r"(human_time,)(\d)", r"\g<1>9\2")
+    """Raise a measured value that the first chapter uses."""
+    edit(folder / "data" / "derived" / "load_profiles.csv", r"(azure2024_conv,12,)(\d)", r"\g<1>9\2")
 
 
 def result(folder):

@@ -69,7 +69,9 @@ def test_the_package_stays_small():
         return sum(i not in docs and bool(line.strip()) and line.strip()[0] != "#" for i, line in enumerate(text, 1))
 
     sizes = {path.stem: lines(path) for path in PACKAGE.glob("*.py")}
-    assert sum(sizes.values()) <= 3000, sizes
+    models = sum(size for name, size in sizes.items() if name not in {"catalog", "traces", "figures"})
+    assert models <= 3000, sizes
+    assert sum(sizes.values()) <= 4300, sizes
 
 
 def test_importing_the_package_is_quick():

@@ -112,6 +112,18 @@ def test_a_huge_batch_without_context_runs_at_the_peak_that_its_products_reach(l
     assert rate == pytest.approx(chip.bf16_flop_per_s * engine.sustained * engine.compute, rel=1e-3)
 
 
+def test_a_chip_that_nobody_measured_computes_what_its_power_pays_for():
+    llm, chip = catalog.llm("Meta-Llama-3.1-8B"), catalog.accelerator("H100-PCIe-80GB")
+    rates = {}
+    for watt in (350.0, 175.0, 1e4):
+        own = replace(chip, power_w=watt)
+        time = decode_step_time(llm, own, n_accelerators=1, weight_bits=16, batch=1e9, context_tokens=0)
+        rates[watt] = 1e9 * 2 * llm.params_active / time / Engine().compute
+    assert rates[350.0] == pytest.approx(350 * Engine().flop_per_joule, rel=1e-3)
+    assert rates[175.0] == pytest.approx(rates[350.0] / 2, rel=1e-3)
+    assert rates[1e4] == pytest.approx(chip.bf16_flop_per_s * Engine().sustained, rel=1e-3)
+
+
 @pytest.mark.parametrize(("llm", "chip"), CASES)
 def test_throughput_stays_below_the_roofline(llm, chip):
     peak = np.where(LOADS["weight_bits"] > 8, chip.bf16_flop_per_s, chip.fp8_flop_per_s or chip.bf16_flop_per_s)
