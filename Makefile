@@ -37,7 +37,7 @@ test: .venv/stamp ## lint, types, unit tests, doctests, strict nbval, clean buil
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -n 2 -m "not slow" --ignore tests/benchmarks
-	$(BIN)/pytest -q -c tests/nbval.ini --rootdir . --nbval notebooks
+	$(BIN)/pytest -q -n 2 --dist loadscope -c tests/nbval.ini --rootdir . --nbval notebooks
 	$(CLEAN_BUILD)
 	$(BIN)/python tests/compare_results.py
 
