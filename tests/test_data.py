@@ -145,6 +145,8 @@ def altered(tmp_path, monkeypatch):
         ("series/batch_latency.csv", "17.236,", "fast,", "measurements", r"batch_latency.csv, row 2: latency 'fast' is not a number"),
         ("series/batch_latency.csv", "17.236,", "-17.236,", "measurements", r"row 2: latency -17.236 s lies outside 0.01 to"),
         ("training_layouts.csv", "MPT-70B | H100", "MPT-71B | H100", "training_runs", r"training_layouts.csv, row \d+: .*no such run"),
+        ("series/columns.csv", ",key of the references", ",", "measurements", r"columns.csv, row \d+: no meaning for 'source'"),
+        ("sources.csv", "leaderboard submissions,MIT", "leaderboard submissions,", "sources", r"sources.csv, row \d+: no licence for 'tau2bench'"),
         ("sources.csv", "tau2bench,", "swebench,", "sources", r"sources.csv, row \d+: source 'swebench' stands here twice"),
     ],
 )  # fmt: skip
