@@ -45,7 +45,7 @@ verify: .venv/stamp ## everything slow: pages in a browser, tampering, benchmark
 	@test -f _build/html/index.html || $(MAKE) book
 	$(BIN)/pytest -q -m slow
 	$(BIN)/python tests/site/check_pages.py
-	$(BIN)/pytest -q --benchmark-only --benchmark-columns=median,ops tests/benchmarks
+	$(BIN)/pytest -q -s --benchmark-only --benchmark-columns=median,ops tests/benchmarks
 	$(BIN)/python tests/tamper.py
 	$(BIN)/python tests/installations.py
 
