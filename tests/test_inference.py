@@ -112,6 +112,13 @@ def test_a_huge_batch_without_context_runs_at_the_peak_that_its_products_reach(l
     assert rate == pytest.approx(chip.bf16_flop_per_s * engine.sustained * engine.compute, rel=1e-3)
 
 
+def test_arithmetic_per_joule_is_the_median_of_the_measured_chips():
+    chips = catalog.accelerators().dropna(subset=["bf16_measured_flop_per_s", "power_w"])
+    assert len(chips) > 5
+    median = (chips["bf16_measured_flop_per_s"] / chips["power_w"]).median()
+    assert Engine().flop_per_joule == pytest.approx(median, rel=0.005)
+
+
 def test_a_chip_that_nobody_measured_computes_what_its_power_pays_for():
     llm, chip = catalog.llm("Meta-Llama-3.1-8B"), catalog.accelerator("H100-PCIe-80GB")
     rates = {}
