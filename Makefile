@@ -1,8 +1,10 @@
 # `make help` lists the targets. Needs git, make and Python 3.11 or newer; everything else goes into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-BOOK := $(BIN)/jupyter-book build . -W -n --keep-going
-CLEAN_BUILD := rm -rf _build && $(BOOK)
+CLEAN_BUILD := rm -rf _build && \
+  echo y | $(BIN)/jcache notebook -p _build/.jupyter_cache add notebooks/*.ipynb >/dev/null && \
+  $(BIN)/jcache project -p _build/.jupyter_cache execute -e local-parallel -t 300 >/dev/null && \
+  NOTEBOOKS_ARE_FRESH=1 $(BIN)/jupyter-book build . -W -n --keep-going
 
 # kernels start without a user's own settings, and without a notice about their local connection
 export IPYTHONDIR := $(CURDIR)/.venv/ipython
