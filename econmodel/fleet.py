@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import gammaincc, gammaln
 
-from econmodel import simulate, units
+from econmodel import simulate, traces, units
 
 #: Bars of the waterfall, in the order in which their causes are switched on.
 CAUSES = ("ideal", "provisioning for the peak", "latency headroom", "contexts waiting in memory", "failed attempts")
@@ -843,3 +843,44 @@ def _marginal(own):
     base = usd(replica, policy)
     with np.errstate(invalid="ignore"):
         return {f"saved_usd_per_{name}": (base - usd(*changed)) / amount for name, (changed, amount) in changes.items()}
+
+
+def from_log(calls, *, name="log", attempts=1.0, share=1.0):
+    """
+    Describe a request log as a workload.
+
+    Parameters
+    ----------
+    calls : pandas.DataFrame
+        Rows of `traces.read_log`, in order of time. Without `session` every call is a task of its own; without
+        `cached_tokens` and `wait_s` nothing was seen before and nothing waits.
+    name, attempts
+        As in `Workload`.
+    share : float
+        Share of the fleet's calls that the log holds. [1]
+
+    Returns
+    -------
+    Workload
+        Its hours begin with the first call; the last one is left out if it is cut. A task is spread over the hours as
+        calls are.
+
+    Raises
+    ------
+    ValueError
+        As `Workload`; a share that is not above 0.
+
+    Examples
+    --------
+    >>> calls = dict(time_s=[0.0, 10.0, 3700.0], input_tokens=[100, 200, 50], output_tokens=[5, 5, 5])
+    >>> from_log(pd.DataFrame(calls)).tasks_per_s * 3600
+    array([2.])
+    """
+    table = calls.reset_index(drop=True)
+    given = {column: table.get(column, 0.0) for column in ("cached_tokens", "wait_s")}
+    table = table.assign(session=table.get("session", table.index.to_series()), **given)
+    described = workload(table, name=name, tasks_per_s=[0.0], attempts=attempts)
+    whole = traces.log_profile([table])["requests"].to_numpy()
+    whole = whole[:-1] if len(whole) > 1 else whole
+    whole = whole / units.positive(share, "share")
+    return replace(described, tasks_per_s=whole / _HOUR / described.calls_per_task)
