@@ -85,22 +85,22 @@ class Engine:
     (0.0, 1.0)
     """
 
-    compute: float = 0.783
-    four_bit: float = 0.575
-    expert_width: float = 700.0
-    attention: float = 0.795
-    bandwidth: float = 0.981
-    cache: float = 0.845
-    link: float = 0.463
+    compute: float = 0.784
+    four_bit: float = 0.576
+    expert_width: float = 681.0
+    attention: float = 0.788
+    bandwidth: float = 0.976
+    cache: float = 0.844
+    link: float = 0.465
     hop_s: float = 2e-6
-    layer_s: float = 70.3e-6
-    latent_s: float = 28.1e-6
+    layer_s: float = 70.2e-6
+    latent_s: float = 28.3e-6
     pace: float = 1.0
-    stream_s: float = 48.6e-6
-    request_s: float = 19.9e-3
-    bunching: float = 0.81
+    stream_s: float = 50.8e-6
+    request_s: float = 22.4e-3
+    bunching: float = 0.755
     deferral: float = 0.0
-    reserve_bytes: float = 1.88e9
+    reserve_bytes: float = 1.86e9
     usable: float = 0.9
     max_sequences: float = 1024.0
     chunk_tokens: float = 8192.0
@@ -128,9 +128,9 @@ ROOFLINE = Engine(
 
 #: Engines that are told apart, recent ones by their pace and by who waits for prompts, and those of 2024.
 ENGINES = {
-    "TensorRT-LLM": Engine(pace=0.895),
+    "TensorRT-LLM": Engine(pace=0.893),
     "vLLM": Engine(pace=1.06),
-    "SGLang": Engine(pace=1.05, deferral=0.432),
+    "SGLang": Engine(pace=1.06, deferral=0.43),
     "TensorRT-LLM 2024": Engine(compute=0.786, cache=0.767, pace=1.76, reserve_bytes=6.44e9),
 }
 
@@ -336,7 +336,8 @@ def prefill_time(
     input_tokens : array_like
         Length of a prompt. [token]
     prompts : array_like
-        Prompts processed together. [request]
+        Prompts processed together, with "dep" spread evenly over the chips. There a single prompt stays on one chip
+        and the others keep step with it: what it waits is the time of one prompt for each. [request]
     kv_bits : array_like, optional
         Precision of the cache; None for 8 where weights have at most 8 bits, and 16 with routed experts, whose
         published four- and eight-bit versions mostly leave it there. [bit]
@@ -469,17 +470,9 @@ def max_batch(llm, accelerator, *, n_accelerators, weight_bits, context_tokens, 
 
 
 def completion_rates(
-    llm,
-    accelerator,
-    *,
-    n_accelerators,
-    weight_bits,
-    input_tokens,
-    output_tokens,
-    kv_bits=None,
-    layout=None,
+    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None,
     engine=None,
-):
+):  # fmt: skip
     """
     Requests finished per second with 1, 2, ... of them in service: what a queue in front of the group needs.
 
@@ -527,17 +520,9 @@ def completion_rates(
 
 
 def predict_throughput(
-    llm,
-    accelerator,
-    *,
-    n_accelerators,
-    weight_bits,
-    input_tokens,
-    output_tokens,
-    kv_bits=None,
-    layout=None,
+    llm, accelerator, *, n_accelerators, weight_bits, input_tokens, output_tokens, kv_bits=None, layout=None,
     engine=None,
-):
+):  # fmt: skip
     """
     Output tokens per second of a whole group that always has requests waiting.
 
@@ -621,7 +606,7 @@ def predict_latency(
     -----
     Requests beyond those that fit wait for a place: :math:`(c / B - 1)` service times on average. In service, a
     prompt shares its steps with others that arrive together, about :math:`\sqrt B` of them, and the prompts of
-    others lengthen the steps between tokens.
+    others lengthen the steps between tokens. With "dep" a prompt stays on one chip, and each chip takes one in.
 
     Examples
     --------
@@ -644,7 +629,8 @@ def predict_latency(
         pure, mean = _steady(g, served, *lengths, e.stream_s, others=np.minimum(served, 1.0))
         deferred = e.deferral * (mean - pure) * lengths[1]
         per_token = mean - e.deferral * (mean - pure)
-        first = e.request_s + pure + _prefill(g, 1.0, lengths[0]) * (1 + e.bunching * (np.sqrt(served) - 1)) + deferred
+        prompts = _prefill(g, _copies(g), lengths[0]) * (1 + e.bunching * (np.sqrt(served) - 1))
+        first = e.request_s + pure + prompts + deferred
         waiting = (wanted / served - 1) * (first + lengths[1] * per_token)
         return [np.where(room > 0, first + waiting, np.inf), np.where(room > 0, per_token, np.inf)]
 
