@@ -2,40 +2,29 @@
 
 import numpy as np
 
-#: Unit name -> (factor, SI unit). GB is 1e9 B, GiB is 2**30 B; bytes, seconds, FLOP and USD count as SI here.
+#: What is counted as it is; bytes, seconds, FLOP and USD count as SI here.
+_PLAIN = (
+    "1 s B W USD run task call token step bit layer head expert session accelerator request turn event "
+    "B/token token/s request/s"
+)
+#: Unit name -> (factor, SI unit). GB is 1e9 B, GiB is 2**30 B.
 UNITS: dict[str, tuple[float, str]] = {
-    "1": (1.0, "1"),
+    **{unit: (1.0, unit) for unit in _PLAIN.split()},
     "%": (0.01, "1"),
     "ms": (1e-3, "s"),
-    "s": (1.0, "s"),
     "min": (60.0, "s"),
     "h": (3600.0, "s"),
-    "B": (1.0, "B"),
     "kB": (1e3, "B"),
     "MB": (1e6, "B"),
     "GB": (1e9, "B"),
     "GiB": (2.0**30, "B"),
-    "B/token": (1.0, "B/token"),
     "GB/s": (1e9, "B/s"),
     "TB/s": (1e12, "B/s"),
     "TFLOP/s": (1e12, "FLOP/s"),
-    "W": (1.0, "W"),
-    "USD": (1.0, "USD"),
-    "run": (1.0, "run"),
-    "task": (1.0, "task"),
-    "call": (1.0, "call"),
-    "token": (1.0, "token"),
-    "step": (1.0, "step"),
-    "bit": (1.0, "bit"),
-    "layer": (1.0, "layer"),
-    "head": (1.0, "head"),
-    "expert": (1.0, "expert"),
     "1e9 parameter": (1e9, "parameter"),
     "1e9 USD": (1e9, "USD"),
     "1e9 Gbit": (1.25e17, "B"),
     "USD/GB": (1e-9, "USD/B"),
-    "session": (1.0, "session"),
-    "accelerator": (1.0, "accelerator"),
     "USD/h": (1 / 3600, "USD/s"),
     "USD/month": (1 / (365.25 / 12 * 86400), "USD/s"),
     "USD/kWh": (1 / 3.6e6, "USD/J"),
@@ -46,12 +35,7 @@ UNITS: dict[str, tuple[float, str]] = {
     "TB": (1e12, "B"),
     "GT/s": (1e9, "transfer/s"),
     "pJ/bit": (8e-12, "J/B"),
-    "request": (1.0, "request"),
-    "turn": (1.0, "turn"),
-    "event": (1.0, "event"),
     "USD/1e6 token": (1e-6, "USD/token"),
-    "token/s": (1.0, "token/s"),
-    "request/s": (1.0, "request/s"),
 }
 
 
