@@ -536,7 +536,9 @@ def intervals(table, *, lines, label, log=True, colors=COLORS):
         rows, bare = len(names) - 1 - pd.Index(names).get_indexer(own.index), own["value"].isna().all()
         bar = dict(lw=8, alpha=0.5, label=series) if bare else dict(lw=3, alpha=0.4)
         ax.hlines(rows, own["low"], own["high"], color=color, **bar)
-        if not bare:
+        if bare:
+            ax.plot(own["low"], rows, "|", own["high"], rows, "|", color=color, ms=8)
+        else:
             ax.plot(own["value"], rows, next(markers), color=color, ms=5 if many else 6, label=series)
     for name, level in lines.items():
         ax.axvline(level, color=ORANGE, lw=1.2)
@@ -956,7 +958,8 @@ def place_maps(x, y, panels, *, names, labels, contours=None, star=None):
     -------
     matplotlib.figure.Figure
     """
-    fig, axes = plt.subplots(-(-len(panels) // 2), 2, figsize=(7.6, 4.2), sharex=True, sharey=True, squeeze=False)
+    shape = (-(-len(panels) // 3), 3) if len(panels) > 2 else (1, len(panels))
+    fig, axes = plt.subplots(*shape, figsize=(7.6, 4.2), sharex=True, sharey=True, squeeze=False)
     light = 0.45 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.55
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
