@@ -1273,7 +1273,7 @@ def tier(name):
 
 def derived(name):
     """
-    One table of aggregates that `traces` derives from raw logs, which are not part of the project.
+    One table of aggregates that ``tests/derive.py`` derives from raw logs, which are not part of the project.
 
     Parameters
     ----------
@@ -1283,7 +1283,7 @@ def derived(name):
     Returns
     -------
     pandas.DataFrame
-        As the function of that name in `traces` documents it.
+        As the function of that name there documents it.
 
     Raises
     ------

@@ -705,16 +705,12 @@ def scaling_panels(runs, *, label):
     fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 6), sharey=True)
     for ax, panel in zip(axes.flat, panels, strict=False):
         shown = runs[runs["panel"] == panel]
-        for color, marker, (name, own) in zip(
-            [*GROUPS, GREY, "0.2"], "os^Dvp", shown.groupby("series", sort=False), strict=False
-        ):
+        for color, marker, (name, own) in zip(COLORS, "os^Dvp", shown.groupby("series", sort=False), strict=False):
             curve = own.groupby("size")["predicted"].mean()
             ax.plot(curve.index, curve, "-", color=color, lw=1.3)
             for hidden, dots in own.groupby("left_out"):
-                fill = "white" if hidden else color
-                ax.plot(
-                    dots["size"], dots["measured"], marker, color=color, mfc=fill, ms=5, label=None if hidden else name
-                )
+                style = dict(mfc="white") if hidden else dict(label=name)
+                ax.plot(dots["size"], dots["measured"], marker, color=color, ms=5, **style)
         ax.set_title(panel, fontsize=10)
         ends = shown["size"].min(), shown["size"].max()
         ticks = [tick for tick in 8 * 4.0 ** np.arange(7) if ends[0] / 2 <= tick <= 2 * ends[1]]

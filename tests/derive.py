@@ -6,22 +6,26 @@ Derive the tables of data/derived from raw request logs, which are not part of t
 
 import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri
 
 from econmodel import catalog
 from econmodel.demand import (
     Quantiles,
+    SessionLaw,
     dispersion_index,
     interarrival_cv,
     modulation_variances,
     sample_arrivals,
+    sample_sessions,
     window_counts,
 )
 from econmodel.memory_tiers import lru_hit_share, replay
-from econmodel.traces import FORMATS, LEVELS, fit_session_laws, read_log
+from econmodel.traces import FORMATS, read_log
 
 # how public rates are read: columns of time and value, factor to requests (or USD) per second, series, missing.
 _RATES = {
@@ -29,6 +33,8 @@ _RATES = {
     "deepseek_2025-02-27_hourly.csv": ("deepseek_v3r1_2025", "hour_index", "theoretical_income_usd", 1 / 3600),
     "servegen_rate_10min.csv": (None, "t_s", "rate_rps", 1.0),
 }
+# Shares at which distributions are recorded.
+LEVELS = (0, 0.001, 0.005, 0.01, 0.02, 0.05, *np.arange(2, 19) / 20, 0.95, 0.98, 0.99, 0.995, 0.999, 1)
 # raw file -> key of its source
 ORIGINS = {
     "azure2024_conv_hourly_digitised.csv": "azure2024llm",
@@ -305,6 +311,88 @@ def cache_lifetimes(folder):
     frame = pd.DataFrame(rows, columns=["lifetime_s", "hit_share", "amplification", "idle_share"])
     frame["amplification"] /= frame["amplification"].iloc[-1]
     return frame
+
+
+def _quantiles(values, levels=LEVELS):
+    return Quantiles(levels=tuple(levels), values=tuple(np.maximum.accumulate(np.quantile(values, levels))))
+
+
+def _fit_kind(name, calls, *, block, common):
+    """One kind of session; `common` is what holds for its whole population."""
+    grouped = calls.groupby("session")
+    table = grouped["input_tokens"].agg(calls="size", start="first", rise="max")
+    table["rise"] -= table["start"]
+    scores = ndtri((table.rank() - 0.5) / len(table))
+    correlation = np.where(np.eye(3) == 1, 1, scores.corr().fillna(0))
+    place = grouped.cumcount() / (grouped["input_tokens"].transform("size") - 1).clip(lower=1)
+    peak, first = grouped["input_tokens"].transform("max"), grouped["input_tokens"].transform("first")
+    risen = ((calls["input_tokens"] - first) / (peak - first))[peak > first]
+    progress = risen.groupby((10 * place[peak > first]).round()).mean().reindex(range(11)).interpolate().fillna(1)
+    progress = np.maximum.accumulate([0, *progress.iloc[1:]])
+    later = calls[calls["session"].duplicated()]
+    growth = grouped["input_tokens"].diff().loc[later.index]
+    relative = growth[growth > 0] / later["session"].map(growth[growth > 0].groupby(later["session"]).mean())
+    broken = ~(later["new_tokens"] - growth).between(-block, block)
+    before = (later["input_tokens"] - growth)[broken]
+    lost = np.clip(later["cached_tokens"][broken] / before, 0, 1)
+    person = later["by_person"]
+    return SessionLaw(
+        name=name,
+        share=len(table) / common["sessions"],
+        calls=_quantiles(table["calls"]),
+        start=_quantiles(table["start"]),
+        rise=_quantiles(table["rise"]),
+        correlation=tuple(map(tuple, correlation)),
+        progress=tuple(progress),
+        growth=_quantiles(relative.dropna() if len(later) else [1.0]),
+        lost=_quantiles(lost if len(lost) else [1.0]),
+        by_person=float(person.mean()) if len(later) else 1.0,
+        broken_by_tool=float(broken[~person].mean()) if (~person).any() else 0.0,
+        broken_by_person=float(broken[person].mean()) if person.any() else 0.0,
+        **{name: common[name] for name in ("output", "tool_wait", "person_wait")},
+    )
+
+
+def fit_session_laws(calls, groups, *, block):
+    """
+    Fit the laws of `demand.sample_sessions` to recorded calls.
+
+    Parameters
+    ----------
+    calls : pandas.DataFrame
+        Calls in order, with `session`, `input_tokens`, `cached_tokens`, `new_tokens`, `output_tokens`, `wait_s` and
+        `by_person`.
+    groups : pandas.Series
+        Kind of each call's session.
+    block : int
+        Size of a cache block: a prefix counts as broken where more than that is missing. [token]
+
+    Returns
+    -------
+    list of SessionLaw
+        One per kind; two maps, the same for all, bring contexts and new tokens to the recorded quantiles.
+    """
+    later = calls["session"].duplicated()
+    tool = later & ~calls["by_person"]
+    common = {
+        "sessions": calls["session"].nunique(),
+        "output": _quantiles(calls["output_tokens"]),
+        "tool_wait": _quantiles(calls.loc[tool, "wait_s"] if tool.any() else [0.0]),
+        "person_wait": _quantiles(calls.loc[later & calls["by_person"], "wait_s"]),
+    }
+    kinds = calls.groupby(groups, sort=False)
+    laws = [_fit_kind(str(name), own, block=block, common=common) for name, own in kinds]
+    fine = np.unique([*LEVELS, *np.arange(6, 95) / 100, *np.arange(380, 400) / 400])
+    recorded = {"context_map": calls["input_tokens"], "new_map": calls["new_tokens"][later]}
+    for name, target in recorded.items():
+        drawn = sample_sessions(laws, 20_000, rng=np.random.default_rng(1))
+        raw = drawn.input_tokens
+        if name == "new_map":
+            raw = (drawn.input_tokens - drawn.cached_tokens)[1:][np.diff(drawn.session) == 0]
+        pairs = pd.DataFrame({"raw": np.quantile(raw, fine), "recorded": np.quantile(target, fine)})
+        pairs = pairs.drop_duplicates("raw", keep="last")
+        laws = [replace(law, **{name: (tuple(pairs["raw"]), tuple(pairs["recorded"]))}) for law in laws]
+    return laws
 
 
 def session_laws(folder):
