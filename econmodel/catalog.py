@@ -720,7 +720,9 @@ def prices():
     frame = rows["item"].str.split(SEPARATOR, regex=False, expand=True)
     frame.columns = ["cloud", "accelerator", "instance", "date"]
     middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
-    return frame.assign(basis=rows["parameter"], value=middle, **rows[["low", "high", "source"]])
+    return frame.assign(
+        basis=rows["parameter"], value=middle, low=rows["low"], high=rows["high"], source=rows["source"]
+    )
 
 
 def price(accelerator, *, on, basis, within_days=180):

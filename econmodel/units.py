@@ -3,10 +3,7 @@
 import numpy as np
 
 #: What is counted as it is; bytes, seconds, FLOP and USD count as SI here.
-_PLAIN = (
-    "1 s B W USD run task call token step bit layer head expert session accelerator request turn event "
-    "B/token token/s request/s"
-)
+_PLAIN = "1 s B W USD run task call token step bit layer head expert session accelerator request turn event B/token"
 #: Unit name -> (factor, SI unit). GB is 1e9 B, GiB is 2**30 B.
 UNITS: dict[str, tuple[float, str]] = {
     **{unit: (1.0, unit) for unit in _PLAIN.split()},
@@ -36,6 +33,8 @@ UNITS: dict[str, tuple[float, str]] = {
     "GT/s": (1e9, "transfer/s"),
     "pJ/bit": (8e-12, "J/B"),
     "USD/1e6 token": (1e-6, "USD/token"),
+    "token/s": (1.0, "token/s"),
+    "request/s": (1.0, "request/s"),
 }
 
 
