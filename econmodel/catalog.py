@@ -163,15 +163,16 @@ def tables():
     return sorted(path.stem for path in DATA.glob("*.csv") if path.stem not in no_facts)
 
 
-def _near(name, known):
-    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.3)
-    return f"{name!r} is not known" + (f"; near: {', '.join(near)}" if near else "")
+def _look_up(name, known):
+    """Raise KeyError with the nearest names, unless the name is known."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.3)
+        raise KeyError(f"{name!r} is not known" + (f"; near: {', '.join(near)}" if near else ""))
 
 
 @cache
 def _facts(table):
-    if table not in tables():
-        raise KeyError(_near(table, tables()))
+    _look_up(table, tables())
     return read_facts(DATA / f"{table}.csv")
 
 
@@ -230,10 +231,8 @@ def fact(table, item, parameter):
     """
     rows = _facts(table)
     for column, name in (("item", item), ("parameter", parameter)):
-        known = rows[column].unique()
+        _look_up(name, rows[column].unique())
         rows = rows[rows[column] == name]
-        if rows.empty:
-            raise KeyError(_near(name, known))
     return rows.iloc[0].copy()
 
 
@@ -400,13 +399,9 @@ def interruptions():
     total = frame["interruptions"].sum()
     low, high = (100 * frame[end] / total for end in ("low", "high"))
     printed = frame["published_share"]
-    _refuse(
-        "interruptions",
-        "published_share",
-        frame,
-        (printed < low - 0.06) | (printed > high + 0.06),
-        "the count is another share of all, and no range says that sources conflict",
-    )
+    odd = (printed < low - 0.06) | (printed > high + 0.06)
+    reason = "the count is another share of all, and no range says that sources conflict"
+    _refuse("interruptions", "published_share", frame, odd, reason)
     return frame.assign(share=frame["interruptions"] / total, published_share=printed / 100)
 
 
@@ -533,8 +528,7 @@ def series_columns():
 
 @cache
 def _measurements(table):
-    if table not in measured_series():
-        raise KeyError(_near(table, measured_series()))
+    _look_up(table, measured_series())
     path, known = DATA / "series" / f"{table}.csv", _columns()
     header = pd.read_csv(path, nrows=0).columns
     for column in header.difference(known.index):
@@ -766,8 +760,7 @@ def price(accelerator, *, on, basis, within_days=180):
     """
     rows = prices()
     for column, name in (("accelerator", accelerator), ("basis", basis)):
-        if not (rows[column] == name).any():
-            raise KeyError(_near(name, rows[column].unique()))
+        _look_up(name, rows[column].unique())
         rows = rows[rows[column] == name]
     rows = rows.assign(day=pd.to_datetime(rows["date"], format="ISO8601"))
     age = (pd.Timestamp(on) - rows["day"]).dt.days
@@ -797,10 +790,8 @@ def price_series():
     '2026-11-09'
     """
     grouped = prices().groupby(["accelerator", "basis"], sort=False)
-    table = grouped.agg(
-        quotes=("date", "size"), first=("date", "min"), last=("date", "max"), clouds=("cloud", "nunique")
-    )
-    return table.reset_index()
+    dates = grouped["date"].agg(quotes="size", first="min", last="max")
+    return dates.assign(clouds=grouped["cloud"].nunique()).reset_index()
 
 
 def token_prices():
@@ -917,10 +908,10 @@ def results(chapter=None):
     '1'
     """
     files = {path.stem: path for path in sorted((DATA / "results").glob("*.csv"))}
-    if chapter is not None and chapter not in files:
-        raise KeyError(_near(chapter, files))
-    chosen = files if chapter is None else {chapter: files[chapter]}
-    frames = [pd.read_csv(path, dtype={"unit": str}).assign(chapter=name) for name, path in chosen.items()]
+    if chapter is not None:
+        _look_up(chapter, files)
+        files = {chapter: files[chapter]}
+    frames = [pd.read_csv(path, dtype={"unit": str}).assign(chapter=name) for name, path in files.items()]
     empty = pd.DataFrame(columns=[*RESULT_COLUMNS, "chapter"])
     return (pd.concat(frames) if frames else empty).set_index("key")
 
@@ -987,16 +978,11 @@ def _by_item(table):
 #: Parameter of `accelerators.csv` -> field of `Accelerator`.
 _RATES = {
     "bandwidth": "bandwidth_bytes_per_s",
-    "bf16": "bf16_flop_per_s",
-    "fp8": "fp8_flop_per_s",
-    "fp4": "fp4_flop_per_s",
-    "bf16_measured": "bf16_measured_flop_per_s",
-    "fp8_measured": "fp8_measured_flop_per_s",
+    **{rate: f"{rate}_flop_per_s" for rate in ("bf16", "fp8", "fp4", "bf16_measured", "fp8_measured")},
     "scale_up": "scale_up_bytes_per_s",
     "host_link": "host_bytes_per_s",
     "power": "power_w",
-    "layer_overhead": "layer_overhead",
-    "link_share": "link_share",
+    **{name: name for name in ("layer_overhead", "link_share")},
 }
 
 
@@ -1078,8 +1064,7 @@ def accelerator(name):
     KeyError: "'H100' is not known; near: H100-SXM-80GB, H100-NVL-94GB, H100-PCIe-80GB"
     """
     frame = pd.concat([_accelerators(), _accelerators("older_accelerators")]).set_index("accelerator")
-    if name not in frame.index:
-        raise KeyError(_near(name, frame.index))
+    _look_up(name, frame.index)
     numbers = frame.loc[name, ["memory_bytes", *_RATES.values()]].dropna()
     return Accelerator(name=name, **{field: float(number) for field, number in numbers.items()})
 
@@ -1169,21 +1154,12 @@ def llms():
     lines = []
     for llm, own in _llms().values():
         routed = max(llm.mlp, key=lambda mlp: mlp.experts)
-        lines.append(
-            {
-                "model": llm.name,
-                **{field: own[field] for field in ("family", "attention", "layers")},
-                **{field: getattr(llm, field) for field in ("hidden_size", "vocab", "max_positions")},
-                "experts": routed.experts,
-                "experts_per_token": routed.experts_per_token,
-                "params_total": llm.params_total,
-                "params_active": llm.params_active,
-                "published_params_total": own["published_params_total"],
-                "published_params_active": own["published_params_active"],
-                "kv_bytes_per_token": kv_bytes_per_token(llm),
-                "state_bytes": state_bytes(llm),
-            }
-        )
+        line = {"model": llm.name} | {field: own[field] for field in ("family", "attention", "layers")}
+        line |= {field: getattr(llm, field) for field in ("hidden_size", "vocab", "max_positions")}
+        line |= {field: getattr(routed, field) for field in ("experts", "experts_per_token")}
+        line |= {field: getattr(llm, field) for field in ("params_total", "params_active")}
+        line |= {field: own[field] for field in ("published_params_total", "published_params_active")}
+        lines.append(line | {"kv_bytes_per_token": kv_bytes_per_token(llm), "state_bytes": state_bytes(llm)})
     return pd.DataFrame(lines)
 
 
@@ -1212,8 +1188,7 @@ def llm(name):
     671
     """
     built = _llms() | _llms("older_models")
-    if name not in built:
-        raise KeyError(_near(name, built))
+    _look_up(name, built)
     return built[name][0]
 
 
@@ -1294,14 +1269,13 @@ def tier(name):
     63000000000.0
     """
     frame = tiers().set_index("tier")
-    if name not in frame.index:
-        raise KeyError(_near(name, frame.index))
+    _look_up(name, frame.index)
     return Tier(name=name, **{field: float(number) for field, number in frame.loc[name].dropna().items()})
 
 
 def derived(name):
     """
-    One table of aggregates that `traces` derives from raw logs, which are not part of the project.
+    One table of aggregates that ``tests/derive.py`` derives from raw logs, which are not part of the project.
 
     Parameters
     ----------
@@ -1311,7 +1285,7 @@ def derived(name):
     Returns
     -------
     pandas.DataFrame
-        As the function of that name in `traces` documents it.
+        As the function of that name there documents it.
 
     Raises
     ------
@@ -1324,8 +1298,7 @@ def derived(name):
     350
     """
     known = [path.stem for path in sorted((DATA / "derived").glob("*.csv"))]
-    if name not in known:
-        raise KeyError(_near(name, known))
+    _look_up(name, known)
     return pd.read_csv(DATA / "derived" / f"{name}.csv")
 
 
@@ -1354,8 +1327,7 @@ def session_laws(population):
     ['resumed', 'fresh']
     """
     table = derived("session_laws")
-    if population not in set(table["population"]):
-        raise KeyError(_near(population, table["population"].unique()))
+    _look_up(population, table["population"].unique())
     laws = []
     for name, own in table[table["population"] == population].groupby("name", sort=False):
         fields: dict = {"name": name}

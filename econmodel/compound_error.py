@@ -432,10 +432,9 @@ def with_verifier(step_error, *, catch, max_retries, false_alarm=0.0):
     tries = count(max_retries, "max_retries", infinite=True) + 1
     accepted = (1 - error) * (1 - alarm) + error * (1 - catch)
     with np.errstate(divide="ignore", invalid="ignore"):
-        flagged_to_the_end = np.where(accepted > 0, np.exp(xlog1py(tries, -accepted)), np.where(np.isinf(tries), 0, 1))
         attempts = np.where(accepted > 0, -np.expm1(xlog1py(tries, -accepted)) / accepted, tries)
         undetected = np.where(error * (1 - catch) > 0, error * (1 - catch) * attempts, 0.0)
-    known_failure = np.where(accepted > 0, flagged_to_the_end, 1.0)
+        known_failure = np.where(accepted > 0, np.exp(xlog1py(tries, -accepted)), 1.0)
     return Verified(*(x[()] for x in np.broadcast_arrays(undetected + known_failure, undetected, attempts)))
 
 
@@ -484,50 +483,13 @@ def with_voting(step_error, *, lead):
         odds = np.log1p(-error) - np.log(error)
     with np.errstate(invalid="ignore"):
         votes = np.where(odds == 0, lead**2, lead * np.tanh(lead * odds / 2) / np.tanh(odds / 2))
-    return Voted(
-        *(x[()] for x in np.broadcast_arrays(1 / (1 + np.exp(np.minimum(lead * odds, 709))) * (error > 0), votes))
-    )
-
-
-def checkpointed_steps(n_steps, *, step_error, interval, check_steps):
-    r"""
-    Expected steps of a job that is tested every few steps and goes back to the last good state on failure.
-
-    Parameters
-    ----------
-    n_steps : array_like
-        Steps of the job. [step]
-    step_error : array_like
-        Probability that a step is wrong. [1]
-    interval : array_like
-        Steps between tests. [step]
-    check_steps : array_like
-        Cost of a test, which finds every error. [step]
-
-    Returns
-    -------
-    numpy.ndarray or float
-        :math:`\frac{n}{m} \frac{m + v}{(1-\epsilon)^m}`; `inf` at error 1. [step]
-
-    Raises
-    ------
-    ValueError
-        `step_error` outside [0, 1], `interval` not above 0, another argument negative.
-
-    Examples
-    --------
-    >>> round(float(checkpointed_steps(50, step_error=0.02, interval=7, check_steps=1)), 1)
-    65.8
-    """
-    n_steps, interval = non_negative(n_steps, "n_steps"), positive(interval, "interval")
-    check_steps = non_negative(check_steps, "check_steps")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return (n_steps * (1 + check_steps / interval) / success_probability(step_error, interval))[()]
+    wrong = (error > 0) / (1 + np.exp(np.minimum(lead * odds, 709)))
+    return Voted(*(x[()] for x in np.broadcast_arrays(wrong, votes)))
 
 
 def checkpoint_steps(step_error, *, check_steps):
     r"""
-    Number of steps between tests that makes `checkpointed_steps` least.
+    Number of steps between tests that makes a job cheapest that goes back to the last good state on failure.
 
     Parameters
     ----------
@@ -540,7 +502,8 @@ def checkpoint_steps(step_error, *, check_steps):
     -------
     numpy.ndarray or float
         :math:`m^* = \tfrac12 \left(\sqrt{v^2 + 4 v / \lambda} - v\right)` with
-        :math:`\lambda = -\ln(1-\epsilon)`, a real number; `inf` at error 0, 0 for a free test. [step]
+        :math:`\lambda = -\ln(1-\epsilon)`, a real number; `inf` at error 0, 0 for a free test: the least of the
+        expected :math:`\frac{n}{m} \frac{m + v}{(1-\epsilon)^m}` steps. [step]
 
     Raises
     ------

@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator
 
 #: Colours that stay apart for the colour-blind (Okabe and Ito).
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8c8c8c"
-#: Colours of groups, in order.
+#: Colours of groups, in order; and more of them.
 GROUPS = [BLUE, ORANGE, GREEN, PINK]
+COLORS = [*GROUPS, GREY, "0.2", "#56b4e9", "#e69f00"]
 
 
 def use_style():
@@ -98,98 +99,6 @@ def say(**values):
         glue(name, plain, display=False)
 
 
-def error_ranking(names, values, *, reference, label):
-    """
-    Ranked dots, one per agent, against a reference line.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Agents.
-    values : array_like
-        Their values. [%]
-    reference : float
-        Where the vertical line stands. [%]
-    label : str
-        Axis label, with unit.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    order = np.argsort(values)
-    fig, ax = plt.subplots(figsize=(7, 0.2 * len(order) + 0.9))
-    ax.hlines(range(len(order)), reference, np.asarray(values)[order], color=GREY, lw=1)
-    ax.plot(np.asarray(values)[order], range(len(order)), "o", color=BLUE, ms=5)
-    ax.axvline(reference, color=ORANGE, lw=1.5)
-    ax.set_yticks(range(len(order)), np.asarray(names)[order], fontsize=8)
-    ax.set(xlabel=label, xlim=(0, None), ylim=(-0.7, len(order) - 0.3))
-    ax.grid(axis="y", visible=False)
-    return fig
-
-
-def success_against_length(observed, curves, *, label):
-    """
-    Observed success against task length with fitted curves, one panel per agent.
-
-    Parameters
-    ----------
-    observed : pandas.DataFrame
-        Columns `panel`, `length`, `runs`, `success` (share).
-    curves : pandas.DataFrame
-        Columns `panel`, `length`, `success`, `law`.
-    label : str
-        Axis label of the length, with unit.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    panels = list(dict.fromkeys(observed["panel"]))
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.1), sharey=True, squeeze=False)
-    styles = dict(zip(dict.fromkeys(curves["law"]), [(ORANGE, "--"), (BLUE, "-"), (GREEN, ":")], strict=False))
-    for ax, panel in zip(axes[0], panels, strict=True):
-        dots = observed[observed["panel"] == panel]
-        ax.scatter(dots["length"], dots["success"], s=3 * np.sqrt(dots["runs"]) + 4, color=GREY, alpha=0.7, lw=0)
-        for law, curve in curves[curves["panel"] == panel].groupby("law", sort=False):
-            color, dash = styles[law]
-            ax.plot(curve["length"], curve["success"], dash, color=color, lw=2, label=law)
-        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
-        ax.set(xscale="log", xlabel=label, ylim=(-0.03, 1.03))
-    axes[0][0].set_ylabel("share of runs that succeed")
-    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper center", ncol=3)
-    return fig
-
-
-def dots_over_time(dates, values, *, reference, reference_name, label):
-    """
-    One dot per published value over its date, below or above a reference line.
-
-    Parameters
-    ----------
-    dates : sequence of datetime-like
-        Position on the time axis.
-    values : array_like
-        Values. [1]
-    reference : float
-        Where the line stands. [1]
-    reference_name : str
-        What the line means; written on it.
-    label : str
-        Axis label, with unit.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 3))
-    ax.plot(pd.to_datetime(dates), values, "o", color=BLUE, ms=5, alpha=0.6, mec="none")
-    ax.axhline(reference, color=ORANGE, lw=1.5)
-    ax.text(0.01, reference, reference_name, color=ORANGE, va="bottom", transform=ax.get_yaxis_transform())
-    ax.set(ylabel=label, xlabel="release of the model", ylim=(0, 1.2 * reference))
-    return fig
-
-
 def predicted_against_observed(observed, predictions, groups, *, label):
     """
     Predictions against observations with the 1:1 line and, below, their residuals; one column per model.
@@ -271,34 +180,6 @@ def retry_frontier(success, correlation, groups, *, low, high):
     return fig
 
 
-def band_over(x, middle, low, high, *, reference, reference_name, labels):
-    """
-    A line with its interval and a horizontal reference.
-
-    Parameters
-    ----------
-    x, middle, low, high : array_like
-        Position, value and interval.
-    reference : float
-        Where the reference stands.
-    reference_name : str
-        What it means; written on it.
-    labels : tuple of str
-        Axis labels, with units.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 3))
-    ax.fill_between(x, low, high, color=BLUE, alpha=0.2, lw=0)
-    ax.plot(x, middle, color=BLUE, lw=2)
-    ax.axhline(reference, color=ORANGE, lw=1.5)
-    ax.text(0.99, reference, reference_name, color=ORANGE, ha="right", va="bottom", transform=ax.get_yaxis_transform())
-    ax.set(xlabel=labels[0], ylabel=labels[1], ylim=(0, None))
-    return fig
-
-
 def retry_ceiling(curves):
     """
     Share of tasks finished, and cost per finished task, against the attempts allowed.
@@ -328,73 +209,41 @@ def retry_ceiling(curves):
     return fig
 
 
-def lever_map(n_steps, step_error, panels, *, names, star):
+def explorer(table, *, setting, start, labels):
     """
-    Cheapest way of repair over job length and step error, with contours of its cost; one panel per task mix.
-
-    Parameters
-    ----------
-    n_steps, step_error : array_like, one-dimensional
-        The two axes. [step], [1]
-    panels : dict of str to numpy.ndarray, shape (ways, errors, lengths)
-        Name of a task mix -> cost of each way, as a multiple of one flawless run.
-    names : sequence of str
-        Names of the ways.
-    star : tuple of float
-        Length and error that a star marks.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, axes = plt.subplots(1, len(panels), figsize=(3.9 * len(panels), 3.6), sharey=True, squeeze=False)
-    light = 0.45 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.55
-    for ax, (panel, costs) in zip(axes[0], panels.items(), strict=True):
-        best = np.take(light, costs.argmin(axis=0), axis=0)
-        ax.pcolormesh(n_steps, step_error, best, shading="nearest", rasterized=True)
-        lines = ax.contour(n_steps, step_error, costs.min(axis=0), levels=[1.2, 2, 5], colors="0.2", linewidths=0.8)
-        ax.clabel(lines, fmt=lambda level: f"{level:g} x", fontsize=8)
-        ax.plot(*star, "*", color="black", ms=10)
-        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
-        ax.set(xscale="log", yscale="log", xlabel="calls per job")
-        ax.grid(visible=False)
-    axes[0][0].set_ylabel("error per call")
-    shown = [plt.Rectangle((0, 0), 1, 1, color=color) for color in light]
-    fig.legend(shown, names, loc="outside upper center", ncol=len(names))
-    return fig
-
-
-def success_explorer(table):
-    """
-    Job success against its length, with sliders for the error per call.
+    Shares against a quantity on a logarithmic axis, one line per series, with a slider.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `calls`, `error` (per cent, on a grid), `tasks` (name of a task mix) and `success` (share).
+        Columns `x`, `y` (share), `series` and `setting` (on an even grid).
+    setting : str
+        What the slider sets, with unit.
+    start : float
+        Where it stands at first.
+    labels : tuple of str
+        Axis labels, with units.
 
     Returns
     -------
-    altair.LayerChart
+    altair.Chart
     """
     import altair as alt
 
-    steps = np.sort(table["error"].unique())
-    slider = alt.binding_range(
-        min=float(steps[0]), max=float(steps[-1]), step=float(steps[1] - steps[0]), name="error per call (%) "
+    grid = [float(value) for value in np.sort(table["setting"].unique())]
+    slider = alt.binding_range(min=grid[0], max=grid[-1], step=grid[1] - grid[0], name=f"{setting} ")
+    chosen = alt.param(name="setting", value=start, bind=slider)
+    near = alt.datum.setting - chosen
+    lines = alt.Chart(table).transform_filter((near < 0.001) & (near > -0.001)).mark_line(strokeWidth=2.5)
+    share = dict(scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%"))
+    legend = dict(legend=alt.Legend(orient="top"), scale=alt.Scale(range=[ORANGE, BLUE]))
+    encoded = lines.encode(
+        x=alt.X("x:Q", title=labels[0], scale=alt.Scale(type="log", nice=False)),
+        y=alt.Y("y:Q", title=labels[1], **share),
+        color=alt.Color("series:N", title=None, **legend),
+        tooltip=[alt.Tooltip("x:Q", title=labels[0]), alt.Tooltip("y:Q", title=labels[1], format=".1%"), "series:N"],
     )
-    error = alt.param(name="error", value=2.0, bind=slider)
-    near = alt.datum.error - error
-    base = alt.Chart(table).transform_filter((near < 0.001) & (near > -0.001))
-    lines = base.mark_line(strokeWidth=2.5).encode(
-        x=alt.X("calls:Q", title="calls per job", scale=alt.Scale(type="log")),
-        y=alt.Y(
-            "success:Q", title="share of jobs that succeed", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
-        ),
-        color=alt.Color("tasks:N", title=None, legend=alt.Legend(orient="top"), scale=alt.Scale(range=[ORANGE, BLUE])),
-        tooltip=["calls:Q", alt.Tooltip("success:Q", format=".1%"), "tasks:N"],
-    )
-    return lines.add_params(error).properties(width="container", height=260)
+    return encoded.add_params(chosen).properties(width="container", height=260)
 
 
 def short(number):
@@ -656,96 +505,51 @@ def lines_by_period(table, *, label, log=False):
     return fig
 
 
-def forecasts_against_outcome(table, *, label):
+def intervals(table, *, lines, label, log=True, colors=COLORS):
     """
-    Ranges that were forecast for a quarter, in order, and what came.
+    Values with their intervals, one row for each name, against thresholds.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `period`, `stage`, `low`, `high`.
-    label : str
-        Axis label, with unit.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 0.9))
-    colors = dict(zip(dict.fromkeys(table["stage"]), [GREY, BLUE, ORANGE], strict=False))
-    for y, row in enumerate(table[::-1].itertuples()):
-        ax.plot([row.low, row.high], [y, y], color=colors[row.stage], lw=9, solid_capstyle="butt")
-    ax.set_yticks(range(len(table)), [f"{row.period}, {row.stage}" for row in table[::-1].itertuples()])
-    ax.set(xlabel=label, xlim=(0, None), ylim=(-0.6, len(table) - 0.4))
-    ax.grid(axis="y", visible=False)
-    return fig
-
-
-def intervals(table, *, lines, label, log=True):
-    """
-    Values with their intervals, one row each, against thresholds.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Index of names; columns `low`, `value`, `high`.
+        Index of names; columns `low`, `value`, `high`, nan for what is not drawn; optional `series`, shown by colour:
+        names repeat where several series have them.
     lines : dict of str to float
         Thresholds.
     label : str
         Axis label, with unit.
     log : bool
         Whether the axis is logarithmic; else it starts at zero.
+    colors : sequence of str
+        Of the series, in order.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    fig, ax = plt.subplots(figsize=(7, 0.33 * len(table) + 1.1))
-    rows = range(len(table))[::-1]
-    ax.hlines(rows, table["low"], table["high"], color=BLUE, lw=3, alpha=0.4)
-    ax.plot(table["value"], rows, "o", color=BLUE)
+    names = list(dict.fromkeys(table.index))
+    many, several = len(names) > 15, "series" in table
+    fig, ax = plt.subplots(figsize=(7, (0.22 if many else 0.33) * len(names) + 1.1))
+    groups = table.groupby(table["series"] if several else np.zeros(len(table)), sort=False)
+    markers = iter("oX|sD^v")
+    for color, (series, own) in zip(colors, groups, strict=False):
+        rows, bare = len(names) - 1 - pd.Index(names).get_indexer(own.index), own["value"].isna().all()
+        bar = dict(lw=8, alpha=0.5, label=series) if bare else dict(lw=3, alpha=0.4)
+        ax.hlines(rows, own["low"], own["high"], color=color, **bar)
+        if bare:
+            ax.plot(own["low"], rows, "|", own["high"], rows, "|", color=color, ms=8)
+        else:
+            ax.plot(own["value"], rows, next(markers), color=color, ms=5 if many else 6, label=series)
     for name, level in lines.items():
         ax.axvline(level, color=ORANGE, lw=1.2)
-        ax.text(level, len(table) - 0.35, name, color="#9a4a00", ha="center", va="bottom", fontsize=9)
-    ax.set_yticks(rows, table.index)
-    ax.set(xscale="log" if log else "linear", xlabel=label, ylim=(-0.6, len(table) - 0.4))
+        ax.text(level, len(names) - 0.35, name, color="#9a4a00", ha="center", va="bottom", fontsize=9)
+    ax.set_yticks(range(len(names))[::-1], names, fontsize=8 if many else None)
+    ax.set(xscale="log" if log else "linear", xlabel=label, ylim=(-0.6, len(names) - 0.4))
     if not log:
         ax.set_xlim(0, None)
     ax.grid(axis="y", visible=False)
-    return fig
-
-
-def labelled_dots(dates, values, names, groups, *, label):
-    """
-    Named dots over time, coloured by group.
-
-    Parameters
-    ----------
-    dates : sequence of datetime-like
-        Position on the time axis.
-    values : array_like
-        Values.
-    names, groups : sequence of str
-        Written at the dot; shown by colour.
-    label : str
-        Axis label, with unit.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 3.8))
-    frame = pd.DataFrame(
-        {"date": pd.to_datetime(dates, format="ISO8601"), "value": values, "name": names, "group": groups}
-    )
-    for i, (group, own) in enumerate(frame.groupby("group", sort=False)):
-        ax.plot(own["date"], own["value"], "os^D"[i], color=GROUPS[i], ms=7, label=group)
-        for row in own.itertuples():
-            away = (5, (-11, 5)[i % 2])
-            ax.annotate(row.name, (row.date, row.value), xytext=away, textcoords="offset points", fontsize=8)
-    ax.set(ylabel=label, xlabel="release", ylim=(0, None))
-    ax.margins(x=0.12)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
+    if several:
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
     return fig
 
 
@@ -815,14 +619,15 @@ def week_map(load, *, boxes, label):
     return fig
 
 
-def curves(table, *, labels, log="", lines=None, shade=None, columns=3):
+def curves(table, *, labels, log="", lines=None, shade=None, columns=3, share=True, ylim=None):
     """
     Lines by series, one panel per group; measured points as dots, intervals as bands.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `panel`, `series`, `x`, `y`; optional `low`, `high` and `dots` (boolean: draw dots, no line).
+        Columns `panel`, `series`, `x`, `y`; optional `low`, `high`, `dots` (boolean: draw dots, no line), and of dots
+        `size` (area) and `name` (written beside).
     labels : tuple of str
         Axis labels, with units.
     log : str
@@ -833,39 +638,48 @@ def curves(table, *, labels, log="", lines=None, shade=None, columns=3):
         Axis ("x" or "y"), from, to: a band behind the lines.
     columns : int
         Columns of the legend.
+    share : bool
+        Whether panels share the y axis.
+    ylim : tuple, optional
+        Ends of the y axis, None for what the data ask.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     panels, series = list(dict.fromkeys(table["panel"])), list(dict.fromkeys(table["series"]))
-    looks = dict(
-        zip(series, zip([*GROUPS, GREY, "0.2"], "os^Dvx", ["-", "--", "-.", ":", "-", "--"], strict=True), strict=False)
-    )
-    fig, axes = plt.subplots(1, len(panels), figsize=(7, 3.3), sharey=True, squeeze=False)
+    looks = dict(zip(series, zip(COLORS, "os^DvxP*", ["-", "--", "-.", ":"] * 2, strict=True), strict=False))
+    fig, axes = plt.subplots(1, len(panels), figsize=(7, 3.3), sharey=share, squeeze=False)
+    by = ["series", "dots"] if "dots" in table else ["series"]
     for ax, panel in zip(axes[0], panels, strict=True):
-        for name, own in table[table["panel"] == panel].groupby("series", sort=False):
+        for (name, *dotted), own in table[table["panel"] == panel].groupby(by, sort=False):
             color, marker, dash = looks[name]
-            dotted = "dots" in own and own["dots"].iloc[0]
             if "low" in own and own["low"].notna().any():
-                if dotted:
+                if any(dotted):
                     ax.vlines(own["x"], own["low"], own["high"], color=color, lw=3, alpha=0.35)
                 else:
                     ax.fill_between(own["x"], own["low"], own["high"], color=color, alpha=0.2, lw=0)
-            style = dict(marker=marker, ls="", ms=6) if dotted else dict(ls=dash, lw=2)
-            ax.plot(own["x"], own["y"], color=color, label=name, **style)
+            if any(dotted):
+                ax.scatter(own["x"], own["y"], own.get("size", 36), color=color, marker=marker, label=name, zorder=3)
+                away = (5, 5 if series.index(name) % 2 else -11)
+                for row in own.itertuples() if "name" in own else ():
+                    ax.annotate(row.name, (row.x, row.y), xytext=away, textcoords="offset points", fontsize=8)
+            else:
+                ax.plot(own["x"], own["y"], color=color, ls=dash, lw=2, label=name)
         for name, height in (lines or {}).items():
             ax.axhline(height, color="0.3", lw=1, ls=(0, (1, 2)))
             ax.text(0.01, height, name, va="bottom", fontsize=9, transform=ax.get_yaxis_transform())
         if shade:
             (ax.axvspan if shade[0] == "x" else ax.axhspan)(*shade[1:], color="0.5", alpha=0.18, lw=0)
-        ax.set(xlabel=labels[0], xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+        ax.set_xlabel(labels[0])
         if len(panels) > 1:
             ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom")
-        for axis, name in ((ax.xaxis, "x"), (ax.yaxis, "y")):
-            if name in log:
-                axis.set_major_formatter("{x:g}")
+        for name in log:
+            ax.set(**{f"{name}scale": "log"})
+            (ax.xaxis if name == "x" else ax.yaxis).set_major_formatter("{x:g}")
     axes[0][0].set_ylabel(labels[1])
+    if ylim:
+        plt.setp(axes[0], ylim=ylim)
     handles = {label: handle for ax in axes[0] for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles, loc="outside upper center", ncol=columns)
     return fig
@@ -891,16 +705,12 @@ def scaling_panels(runs, *, label):
     fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 6), sharey=True)
     for ax, panel in zip(axes.flat, panels, strict=False):
         shown = runs[runs["panel"] == panel]
-        for color, marker, (name, own) in zip(
-            [*GROUPS, GREY, "0.2"], "os^Dvp", shown.groupby("series", sort=False), strict=False
-        ):
+        for color, marker, (name, own) in zip(COLORS, "os^Dvp", shown.groupby("series", sort=False), strict=False):
             curve = own.groupby("size")["predicted"].mean()
             ax.plot(curve.index, curve, "-", color=color, lw=1.3)
             for hidden, dots in own.groupby("left_out"):
-                fill = "white" if hidden else color
-                ax.plot(
-                    dots["size"], dots["measured"], marker, color=color, mfc=fill, ms=5, label=None if hidden else name
-                )
+                style = dict(mfc="white") if hidden else dict(label=name)
+                ax.plot(dots["size"], dots["measured"], marker, color=color, ms=5, **style)
         ax.set_title(panel, fontsize=10)
         ends = shown["size"].min(), shown["size"].max()
         ticks = [tick for tick in 8 * 4.0 ** np.arange(7) if ends[0] / 2 <= tick <= 2 * ends[1]]
@@ -912,46 +722,6 @@ def scaling_panels(runs, *, label):
         ax.set_visible(False)
     fig.supxlabel("accelerators", fontsize=11)
     fig.supylabel(label, fontsize=11)
-    return fig
-
-
-def predicted_shares(table, *, tolerance, label):
-    """
-    Measured shares with a band of tolerance, a model's predictions with their intervals, and a baseline.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Index of names; columns `lost`, `predicted`, `low`, `high`, `power_law`. [1]
-    tolerance : float
-        Half width of the band, as a share of the measured value. [1]
-    label : str
-        Axis label.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 0.3 * len(table) + 1.2))
-    rows = np.arange(len(table))[::-1]
-    lost = 100 * table["lost"]
-    ax.barh(
-        rows,
-        2 * tolerance * lost,
-        left=(1 - tolerance) * lost,
-        height=0.7,
-        color="0.85",
-        label=f"measured ± {tolerance:.0%}",
-    )
-    ax.plot(lost, rows, "|", color="0.2", ms=11, mew=2, label="measured")
-    ax.hlines(rows, 100 * table["low"].clip(lower=0.002), 100 * table["high"], color=BLUE, lw=1.5)
-    ax.plot(100 * table["predicted"], rows, "o", color=BLUE, ms=5, label="model")
-    ax.plot(100 * table["power_law"].clip(lower=0.002), rows, "x", color=ORANGE, ms=6, mew=1.5, label="power law")
-    ax.set_yticks(rows, table.index, fontsize=8)
-    ax.set(xscale="log", xlabel=label, xlim=(0.9, 100), ylim=(-0.6, len(table) - 0.4))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.grid(axis="y", visible=False)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=4)
     return fig
 
 
@@ -992,127 +762,6 @@ def stacked_shares(shares, low=None, high=None, *, label):
     ax.grid(axis="y", visible=False)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3, fontsize=9)
     return fig
-
-
-def counted_and_printed(names, counted, printed, groups, *, label):
-    """
-    Counts as bars, coloured by group, and a mark where a printed share of the total would put them.
-
-    Parameters
-    ----------
-    names, groups : sequence of str
-        Name and group of each bar.
-    counted, printed : array_like
-        Count, and count that the printed share implies.
-    label : str
-        Axis label.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 0.25 * len(counted) + 1.2))
-    colors = dict(zip(dict.fromkeys(groups), [BLUE, GREEN, PINK, ORANGE, GREY, "#56b4e9"], strict=False))
-    rows = np.arange(len(counted))[::-1]
-    for group, color in colors.items():
-        own = np.asarray(groups) == group
-        ax.barh(rows[own], np.asarray(counted)[own], color=color, height=0.7, label=group)
-    ax.plot(printed, rows, "|", color="black", ms=10, mew=2, label="printed share of the total")
-    ax.set_yticks(rows, names, fontsize=8)
-    ax.set(xlabel=label, ylim=(-0.6, len(counted) - 0.4))
-    ax.grid(axis="y", visible=False)
-    ax.legend(loc="lower right", fontsize=8)
-    return fig
-
-
-def goodput_curves(curves, best):
-    """
-    Share of time that makes progress against the interval between checkpoints, with the best interval of each curve.
-
-    Parameters
-    ----------
-    curves : pandas.DataFrame
-        Index: interval [min]; one column per cluster. [1]
-    best : pandas.DataFrame
-        Index as the columns of `curves`; columns: name of a rule -> interval [min].
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    fig, ax = plt.subplots(figsize=(7, 3.4))
-    x = curves.index.to_numpy()
-    for color, name in zip(GROUPS, curves, strict=False):
-        ax.plot(x, 100 * curves[name], color=color, lw=2, label=name)
-    for marker, rule in zip("ox^", best, strict=False):
-        at = [np.interp(best.loc[name, rule], x, 100 * curves[name]) for name in curves]
-        ax.plot(best[rule], at, marker, color="black", ms=7, mfc="none", mew=1.4, ls="none", label=rule)
-    ax.set(
-        xscale="log", xlabel="work between two checkpoints (min)", ylabel="time that makes progress (%)", ylim=(0, 100)
-    )
-    ax.xaxis.set_major_formatter("{x:g}")
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=3)
-    return fig
-
-
-def dots_and_lines(dots, lines, *, labels):
-    """
-    Measured values and fitted lines against one quantity, one panel per group.
-
-    Parameters
-    ----------
-    dots, lines : pandas.DataFrame
-        Columns `panel`, `x`, `y`.
-    labels : tuple of str
-        Axis labels, with units.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    panels = list(dict.fromkeys(dots["panel"]))
-    fig, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 2.9))
-    for ax, panel in zip(axes, panels, strict=True):
-        own, line = dots[dots["panel"] == panel], lines[lines["panel"] == panel]
-        ax.plot(line["x"], line["y"], color=ORANGE, lw=2)
-        ax.plot(own["x"], own["y"], "o", color=BLUE, ms=5, alpha=0.7)
-        ax.text(0.5, 1.02, panel, transform=ax.transAxes, ha="center", va="bottom", fontsize=10)
-        ax.set(xlim=(0, None), ylim=(0, 1.1 * own["y"].max()))
-    fig.supxlabel(labels[0], fontsize=11)
-    axes[0].set_ylabel(labels[1])
-    return fig
-
-
-def scaling_explorer(table):
-    """
-    Share of a training step that is arithmetic against the size of the cluster, with a slider for the batch.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns `n_accelerators`, `batch` (million tokens, powers of two from one), `network` (name), `share`.
-
-    Returns
-    -------
-    altair.Chart
-    """
-    import altair as alt
-
-    steps = int(np.log2(table["batch"].max()))
-    slider = alt.binding_range(min=0, max=steps, step=1, name="batch, as a power of two of million tokens ")
-    power = alt.param(name="power", value=4, bind=slider)
-    lines = alt.Chart(table).transform_filter(alt.datum.batch == alt.expr.pow(2, power)).mark_line(strokeWidth=2.5)
-    encoded = lines.encode(
-        x=alt.X("n_accelerators:Q", title="accelerators", scale=alt.Scale(type="log", nice=False)),
-        y=alt.Y(
-            "share:Q", title="arithmetic, share of a step", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")
-        ),
-        color=alt.Color(
-            "network:N", title=None, legend=alt.Legend(orient="top"), scale=alt.Scale(range=[ORANGE, BLUE])
-        ),
-        tooltip=["n_accelerators:Q", alt.Tooltip("share:Q", format=".1%"), "network:N"],
-    )
-    return encoded.add_params(power).properties(width="container", height=260)
 
 
 def predicted_against_measured(measured, predicted, groups, panels, *, labels):
@@ -1282,32 +931,42 @@ def mark(fig, marks):
     return fig
 
 
-def place_maps(x, y, panels, *, names, labels):
+def place_maps(x, y, panels, *, names, labels, contours=None, star=None):
     """
-    Cheapest place over two axes, one map per panel.
+    Cheapest of several choices over two axes, one map per panel.
 
     Parameters
     ----------
     x, y : array_like, one-dimensional
         The axes; both logarithmic.
     panels : dict of str to numpy.ndarray of str, shape (y, x)
-        Title -> cheapest place.
+        Title -> cheapest choice.
     names : sequence of str
-        The places, in the order of their colours.
+        The choices, in the order of their colours.
     labels : tuple of str
         Axis labels, with units.
+    contours : dict of str to numpy.ndarray, optional
+        Title -> multiples of the least cost, of which some levels are drawn.
+    star : tuple of float, optional
+        Place that a star marks.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    fig, axes = plt.subplots(2, -(-len(panels) // 2), figsize=(7.6, 4.6), sharex=True, sharey=True, squeeze=False)
-    light = 0.5 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.5
+    shape = (-(-len(panels) // 3), 3) if len(panels) > 2 else (1, len(panels))
+    fig, axes = plt.subplots(*shape, figsize=(7.6, 4.2), sharex=True, sharey=True, squeeze=False)
+    light = 0.45 * np.array([to_rgb(color) for color in GROUPS[: len(names)]]) + 0.55
     for ax in axes.flat[len(panels) :]:
         ax.set_axis_off()
     for ax, (title, place) in zip(axes.flat, panels.items(), strict=False):
         index = np.select([place == name for name in names], range(len(names)))
         ax.pcolormesh(x, y, light[index], shading="nearest", rasterized=True)
+        if contours:
+            drawn = ax.contour(x, y, contours[title], levels=[1.2, 2, 5], colors="0.2", linewidths=0.8)
+            ax.clabel(drawn, fmt="{:g} x".format, fontsize=8)
+        if star:
+            ax.plot(*star, "*", color="black", ms=10)
         ax.set_title(title, fontsize=9)
         ax.set(xscale="log", yscale="log")
         ax.grid(visible=False)
@@ -1333,19 +992,12 @@ def gains(table, *, label):
     -------
     matplotlib.figure.Figure
     """
-    fig, ax = plt.subplots(figsize=(7, 0.42 * len(table) + 1.1))
-    rows = np.arange(len(table))[::-1]
-    ax.hlines(rows + 0.13, table["low"], table["high"], color=BLUE, lw=6, alpha=0.45, label="predicted")
-    ax.plot(table["low"], rows + 0.13, "|", table["high"], rows + 0.13, "|", color=BLUE, ms=9)
-    ax.hlines(rows - 0.13, table["measured_low"], table["measured_high"], color=ORANGE, lw=2)
-    for end, name in (("measured_low", "measured"), ("measured_high", None)):
-        ax.plot(table[end], rows - 0.13, "o", color=ORANGE, ms=6, label=name)
-    ax.axvline(1, color="0.4", lw=1)
-    ax.set_yticks(rows, table.index)
-    ax.set(xscale="log", xlabel=label, ylim=(-0.6, len(table) - 0.4))
-    ax.xaxis.set_major_formatter("{x:g}")
-    ax.grid(axis="y", visible=False)
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=2)
+    predicted = table[["low", "high"]].assign(value=np.nan, series="predicted")
+    ends = [table["measured_low"], table["measured_high"]]
+    measured = [pd.DataFrame(dict(low=ends[0], high=ends[1], value=end, series="measured")) for end in ends]
+    fig = intervals(pd.concat([predicted, *measured]), lines={}, label=label)
+    fig.axes[0].axvline(1, color="0.4", lw=1)
+    fig.axes[0].xaxis.set_major_formatter("{x:g}")
     return fig
 
 

@@ -53,7 +53,7 @@ def test_restart_of_a_fifty_step_job_costs_137_steps():
 
 def test_best_checkpoint_is_every_seven_steps_and_costs_a_third():
     assert ce.checkpoint_steps(0.02, check_steps=1) == pytest.approx(6.6, abs=0.05)
-    costs = [ce.checkpointed_steps(1, step_error=0.02, interval=m, check_steps=1) for m in range(1, 20)]
+    costs = [(1 + 1 / m) / ce.success_probability(0.02, m) for m in range(1, 20)]
     assert np.argmin(costs) + 1 == 7
     assert min(costs) == pytest.approx(1.32, abs=0.005)
 
@@ -150,7 +150,6 @@ def test_checkpoints_tend_to_young_and_daly_without_the_factor_of_two():
     assert ce.checkpoint_steps(rare, check_steps=1) == pytest.approx(math.sqrt(1 / rare), rel=1e-4)
     assert ce.checkpoint_steps(0, check_steps=1) == INF
     assert ce.checkpoint_steps(0.1, check_steps=0) == 0
-    assert ce.checkpointed_steps(10, step_error=1, interval=1, check_steps=0) == INF
 
 
 def test_frailty_zero_is_independence_and_any_frailty_helps_long_jobs():
@@ -182,7 +181,6 @@ ARGUMENTS = {
     "frailty_success": ([0.0, 0.02, 1.0], [50, 50, 1], {"frailty": [1, 0, 2]}),
     "with_verifier": ([0.1, 0.2, 1.0], {"catch": [0, 0.5, 1], "max_retries": [2, INF, 9], "false_alarm": [0.1, 0, 0]}),
     "with_voting": ([0.1, 0.5, 1.0], {"lead": [1, 2, 3]}),
-    "checkpointed_steps": ([10, 20, 30], {"step_error": [0, 0.1, 1], "interval": [1, 2, 3], "check_steps": [0, 1, 2]}),
     "checkpoint_steps": ([0.0, 0.1, 0.2], {"check_steps": [1, 0, 2]}),
     "expected_attempts": ([1, 300, INF], {"mean": [0.5, 0.1, 0.8], "correlation": [1, 0.3, 0.2], "detection": [1, 0.9, 1]}),
     "cost_per_success": ([1, 2, 3], {"max_attempts": [1, 300, INF], "mean": [0.5, 0.1, 0.8], "correlation": [1, 0.3, 0]}),
@@ -401,7 +399,7 @@ def test_repairs_of_equal_tasks_reduce_to_their_closed_forms():
     assert repairs.voting.cost == pytest.approx(1 / 0.98**50)
     assert repairs.verifier.cost == pytest.approx(1 / 0.98)
     many = ce.repair(n, step_error=error, frailty=0, max_attempts=10_000, **(prices | {"test_steps": 1.0}))
-    exact = ce.checkpointed_steps(n, step_error=error, interval=7, check_steps=1) / n
+    exact = (1 + 1 / 7) / ce.success_probability(error, 7)
     assert many.checkpoints.cost == pytest.approx(exact, rel=1e-9)
 
 

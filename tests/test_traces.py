@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import derive
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,7 +124,7 @@ def test_a_profile_adds_up_whatever_the_chunks(tmp_path):
 def test_every_derived_table_is_committed_with_its_sources():
     files = catalog.derived("files")
     assert set(files["source"]) <= set(catalog.sources().index)
-    assert {table for tables in files["tables"] for table in tables.split()} == set(traces.DERIVED)
+    assert {table for tables in files["tables"] for table in tables.split()} == set(derive.DERIVED)
     with pytest.raises(KeyError, match="near: agent_requests"):
         catalog.derived("agent_request")
     with pytest.raises(KeyError, match="not known"):
@@ -144,13 +145,13 @@ def test_a_law_that_is_flattened_and_built_again_is_the_same():
 
 
 @at_hand
-@pytest.mark.parametrize("name", list(traces.DERIVED))
+@pytest.mark.parametrize("name", list(derive.DERIVED))
 def test_committed_aggregates_equal_a_recomputation(name):
-    derive, files = traces.DERIVED[name]
+    function, files = derive.DERIVED[name]
     known = catalog.derived("files").set_index("raw_file")["sha256"]
     for file in files:
         assert hashlib.sha256((RAW / file).read_bytes()).hexdigest() == known[file]
-    computed, committed = derive(RAW), catalog.derived(name)
+    computed, committed = function(RAW), catalog.derived(name)
     assert list(computed.columns) == list(committed.columns)
     for column in committed:
         if pd.api.types.is_numeric_dtype(committed[column]) and committed[column].dtype != bool:
@@ -167,7 +168,7 @@ def test_committed_aggregates_equal_a_recomputation(name):
     [("azure2023_code", 13.2, (13.2, 71.6, 164, 195)), ("mooncake_conversation", 3.03, (7.9, 2.1, 2.9, 12.8))],
 )
 def test_burstiness_equals_the_published_digits(series, cv, dispersions):
-    times = traces.request_times(RAW, series)
+    times = derive.request_times(RAW, series)
     assert interarrival_cv(times) == pytest.approx(cv, abs=0.05 if cv > 10 else 0.005)
     for window, known in zip((1, 10, 60, 600), dispersions, strict=True):
         assert dispersion_index(times, window=window) == pytest.approx(known, abs=0.5 if known > 100 else 0.05)
@@ -175,7 +176,7 @@ def test_burstiness_equals_the_published_digits(series, cv, dispersions):
 
 @at_hand
 def test_totals_of_the_logs_equal_the_published_ones():
-    azure, chat, agent = (traces._log(RAW, series) for series in traces._LOGS)
+    azure, chat, agent = (derive._log(RAW, series) for series in derive._LOGS)
     assert azure[["input_tokens", "output_tokens"]].sum().tolist() == [18_059_974, 245_896]
     assert chat[["input_tokens", "output_tokens"]].sum().tolist() == [144_793_823, 4_122_048]
     sums = agent[["input_tokens", "cached_tokens", "output_tokens", "subagent"]].sum().astype(int)
