@@ -70,6 +70,11 @@ def _number(text):
         return math.nan
 
 
+#: A median spot price that falls below this share of the quote before it was introductory until then; outside of the
+#: three series that do, no step in `gpu_prices.csv` is larger than an eighth.
+_FALL = 0.6
+
+
 def read_facts(path):
     """
     Read one CSV file of sourced facts and check every row.
@@ -691,6 +696,40 @@ class Price(NamedTuple):
     oldest: str
 
 
+@cache
+def _quotes():
+    """Every quote of a GPU-hour, why it is doubted if it is, and whether its dearest region is."""
+    wide = _wide("gpu_prices", ["cloud", "accelerator", "instance", "date"])
+    for less, more in (
+        *((basis, "on_demand") for basis in ("spot", "commit_1y", "commit_3y")),
+        ("spot_us_central1", "on_demand_us_central1"),
+    ):
+        _refuse("gpu_prices", less, wide, wide[less] > wide[more], f"{less} above {more}")
+    rows = _facts("gpu_prices")
+    frame = rows["item"].str.split(SEPARATOR, regex=False, expand=True)
+    frame.columns = ["cloud", "accelerator", "instance", "date"]
+    middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
+    frame = frame.assign(
+        basis=rows["parameter"], value=middle, low=rows["low"], high=rows["high"], source=rows["source"], reason=""
+    )
+    dated = frame["date"].map(lambda day: _is_date(day) or _is_date(f"{day}-01"))
+    frame.loc[~dated, "reason"] = "no date"
+    frame["dearest_doubted"] = False
+    spot = frame[dated & (frame["basis"] == "spot")].sort_values("date", kind="stable")
+    for _, own in spot.groupby(["cloud", "accelerator", "instance"]):
+        value, high = own["value"].to_numpy(), own["high"].to_numpy()
+        falls = np.flatnonzero(value[1:] < _FALL * value[:-1])
+        if falls.size:
+            first = falls[-1] + 1
+            same = rows["item"].isin(rows["item"][own.index[:first]]) & frame["basis"].str.startswith("spot")
+            frame.loc[same, "reason"] = (
+                f"introductory: before a fall of the median to {value[first] / value[first - 1]:.0%}"
+            )
+            still = np.logical_and.accumulate(high[first:] > 0.99 * high[first - 1])
+            frame.loc[own.index[first:][still], "dearest_doubted"] = True
+    return frame
+
+
 def prices():
     """
     Dated prices of a GPU-hour.
@@ -699,8 +738,9 @@ def prices():
     -------
     pandas.DataFrame
         Columns `cloud`, `accelerator` (as in `accelerators` where it is listed there), `instance`, `date`, `basis`
-        ("on_demand", "spot", "reservation", "commit_1y", "commit_3y"), `value` (median over regions), `low`, `high`
-        [USD per GPU-hour], `source`. Spot prices that were introductory or unmapped are left out of the data.
+        ("on_demand", "spot", "reservation", "commit_1y", "commit_3y", and the first two for the region us-central1
+        alone), `value` (median over regions), `low`, `high` [USD per GPU-hour], `source`. What two rules doubt is left
+        out, see `prices_left_out`.
 
     Raises
     ------
@@ -713,16 +753,31 @@ def prices():
     >>> dated[(dated.accelerator == "H100-SXM-80GB") & (dated.cloud == "azure")].date.unique().tolist()
     ['2026-09-06', '2026-11-09']
     """
-    wide = _wide("gpu_prices", ["cloud", "accelerator", "instance", "date"])
-    for basis in ("spot", "commit_1y", "commit_3y"):
-        _refuse("gpu_prices", basis, wide, wide[basis] > wide["on_demand"], f"{basis} above on_demand")
-    rows = _facts("gpu_prices")
-    frame = rows["item"].str.split(SEPARATOR, regex=False, expand=True)
-    frame.columns = ["cloud", "accelerator", "instance", "date"]
-    middle = rows["value"].astype(float).fillna((rows["low"] + rows["high"]) / 2)
-    return frame.assign(
-        basis=rows["parameter"], value=middle, low=rows["low"], high=rows["high"], source=rows["source"]
-    )
+    frame = _quotes()
+    frame = frame.assign(high=frame["high"].mask(frame["dearest_doubted"]))
+    return frame[frame["reason"] == ""].drop(columns=["reason", "dearest_doubted"]).reset_index(drop=True)
+
+
+def prices_left_out():
+    """
+    Quotes that `prices` does not hand out, with the reason.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns as in `prices`, and `reason`: no date; or a spot price before the median fell by over 40 % from one
+        quote to the next, which no other series does: an introductory price. Where one region keeps that price
+        afterwards, the quote counts and only its upper end is left out.
+
+    Examples
+    --------
+    >>> prices_left_out().reason.str.split(":").str[0].value_counts().to_dict()
+    {'introductory': 39, 'no date': 30, 'dearest region still at its introductory price': 16}
+    """
+    frame = _quotes()
+    kept = frame["dearest_doubted"]
+    reason = frame["reason"].mask(kept, "dearest region still at its introductory price: upper end left out")
+    return frame.assign(reason=reason)[reason != ""].drop(columns="dearest_doubted").reset_index(drop=True)
 
 
 def price(accelerator, *, on, basis, within_days=180):

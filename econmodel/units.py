@@ -35,6 +35,10 @@ UNITS: dict[str, tuple[float, str]] = {
     "USD/1e6 token": (1e-6, "USD/token"),
     "token/s": (1.0, "token/s"),
     "request/s": (1.0, "request/s"),
+    "1/min": (1 / 60, "1/s"),
+    "day": (86400.0, "s"),
+    "month": (365.25 / 12 * 86400, "s"),
+    "1e3 wafer/month": (1e3 / (365.25 / 12 * 86400), "wafer/s"),
 }
 
 
