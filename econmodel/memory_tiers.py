@@ -363,7 +363,7 @@ def session_throughput(
         full = np.where(room == 0, 0.0, 1 / (bare / room + own + more))
         top = np.minimum(np.minimum(full, 1 / link), sessions / (wait + own + link + bare + more)) + np.zeros(shape)
         low, high = np.zeros(shape), top
-        for _ in range(48):
+        for _ in range(40):
             rate = (low + high) / 2
             met = rate * others
             decode = (bare + more) / (1 - met * (own + more))
@@ -490,7 +490,7 @@ def queued_throughput(n_sessions, hits, *, start=0.0, **replica):
     """
     alone = tiered_throughput(1, hit_hbm=1.0, hit_tiers=1.0, reusable=1.0, **replica).call_time
     wait, in_line = replica["wait_time"], probability(start, "start")
-    for _ in range(60):
+    for _ in range(30):
         hit_hbm, hit_tiers, reusable = hits(in_line)
         load = tiered_throughput(n_sessions, hit_hbm=hit_hbm, hit_tiers=hit_tiers, reusable=reusable, **replica)
         in_line = np.clip(1 - (wait + alone) / (wait + load.call_time), 0, 1)
