@@ -1402,13 +1402,31 @@ def session_laws(population):
 
 
 @cache
+def _mean_context():
+    calls = derived("trace_quantiles").set_index(["series", "field"])
+    return calls.loc[("weka_claude_code", "input_tokens"), "mean"]
+
+
+@cache
 def _reuse_grid(pace):
     table = derived("reuse_curves").pivot(index="open_sessions", columns="capacity_tokens", values=pace)
     return table.index.to_numpy(), table.columns.to_numpy()[:-1], table.to_numpy()
 
 
-def reuse_share(open_sessions, capacity_tokens, *, in_step=0.0):
-    """
+def _reuse(pace, sessions, room):
+    known, rooms, shares = _reuse_grid(pace)
+    place = np.minimum(np.log2(sessions).astype(int), len(known) - 2)
+    weight = np.log2(sessions) - place
+    # the first step, from no room at all, counts as one more of the same length
+    at = np.interp(np.log(np.maximum(room, rooms[1] / 2)), np.log([rooms[1] / 2, *rooms[1:]]), np.arange(len(rooms)))
+    step = np.minimum(at.astype(int), len(rooms) - 2)
+    ends = [shares[place + i, step] * (1 - at + step) + shares[place + i, step + 1] * (at - step) for i in (0, 1)]
+    ends = [np.where(np.isinf(room), shares[place + i, -1], ends[i]) for i in (0, 1)]
+    return (1 - weight) * ends[0] + weight * ends[1]
+
+
+def reuse_share(open_sessions, capacity_tokens, *, in_line=0.0):
+    r"""
     Share of input tokens that a cache of whole contexts provides to recorded agent sessions, open side by side.
 
     Parameters
@@ -1417,43 +1435,46 @@ def reuse_share(open_sessions, capacity_tokens, *, in_step=0.0):
         From 1 to 2048. [session]
     capacity_tokens : array_like
         Room of the cache; `inf` for no limit. [token]
-    in_step : array_like
-        0 if sessions come at the pace of the recordings, as on a replica that answers at once; 1 if they come in turn,
-        as from a long line in front of it, the worst order for such a cache. [1]
+    in_line : array_like
+        Share of the sessions that stand in a line for service: 0 on a replica that answers at once. [1]
 
     Returns
     -------
     numpy.ndarray or float
-        Between the replays of `derived("reuse_curves")`, linear in the logarithms of both, and in `in_step`. [1]
+        Between the replays of `derived("reuse_curves")`, linear in the logarithms of both. [1]
 
     Raises
     ------
     ValueError
-        Sessions outside 1 to 2048, a negative capacity, `in_step` outside [0, 1].
+        Sessions outside 1 to 2048, a negative capacity, `in_line` outside [0, 1].
+
+    Notes
+    -----
+    Whoever stands in line :math:`u` is served, and uses a mean context :math:`c`, before a session that joins behind.
+    What is left of a room :math:`M` serves the :math:`N (1 - u)` others at the pace of the recordings,
+
+    .. math:: h(N, M; u) = h\big(N (1 - u),\; M - u N c\big),
+
+    but never less than if all came in turn, the worst order for such a cache.
 
     Examples
     --------
     >>> reuse_share([8, 32, 128], 1e6).round(2)
     array([0.91, 0.53, 0.02])
+    >>> reuse_share(32, 3e6, in_line=[0, 0.4, 0.8]).round(2)
+    array([0.92, 0.86, 0.05])
     """
-    known, rooms, _ = _reuse_grid("hit_share")
-    sessions, room = np.broadcast_arrays(positive(open_sessions, "open_sessions"), capacity_tokens)
-    room = non_negative(room, "capacity_tokens")
+    sessions, room, line = np.broadcast_arrays(
+        positive(open_sessions, "open_sessions"),
+        non_negative(capacity_tokens, "capacity_tokens"),
+        probability(in_line, "in_line"),
+    )
+    known = _reuse_grid("hit_share")[0]
     if np.any((sessions < known[0]) | (sessions > known[-1])):
         raise ValueError(f"open_sessions = {open_sessions} is not allowed: from {known[0]} to {known[-1]}")
-    place = np.minimum(np.log2(sessions).astype(int), len(known) - 2)
-    weight = np.log2(sessions) - place
-    # the first step, from no room at all, counts as one more of the same length
-    at = np.interp(np.log(np.maximum(room, rooms[1] / 2)), np.log([rooms[1] / 2, *rooms[1:]]), np.arange(len(rooms)))
-    step = np.minimum(at.astype(int), len(rooms) - 2)
-
-    def between(shares):
-        ends = [shares[place + i, step] * (1 - at + step) + shares[place + i, step + 1] * (at - step) for i in (0, 1)]
-        ends = [np.where(np.isinf(room), shares[place + i, -1], ends[i]) for i in (0, 1)]
-        return (1 - weight) * ends[0] + weight * ends[1]
-
-    own, turn = (between(_reuse_grid(pace)[2]) for pace in ("hit_share", "in_step"))
-    return (own + probability(in_step, "in_step") * (turn - own))[()]
+    others, taken = np.maximum(sessions * (1 - line), 1), sessions * line * _mean_context()
+    crowded = _reuse("hit_share", others, np.maximum(room - taken, 0))
+    return np.maximum(crowded, np.minimum(_reuse("in_step", sessions, room), _reuse("hit_share", sessions, room)))[()]
 
 
 class Reuse(NamedTuple):
@@ -1464,7 +1485,7 @@ class Reuse(NamedTuple):
     reusable: float
 
 
-def reuse_by_tier(open_sessions, *, hbm_tokens, tier_tokens=0.0, pooled_by=1, in_step=0.0):
+def reuse_by_tier(open_sessions, *, hbm_tokens, tier_tokens=0.0, pooled_by=1, in_line=0.0):
     """
     What HBM, and a tier behind it, provide to recorded agent sessions.
 
@@ -1477,7 +1498,7 @@ def reuse_by_tier(open_sessions, *, hbm_tokens, tier_tokens=0.0, pooled_by=1, in
     pooled_by : int
         Replicas that share the tier, and so the sum of their contexts; their HBM counts as shared too, which flatters
         the pool. No more are taken than the replays reach.
-    in_step : array_like
+    in_line : array_like
         As in `reuse_share`. [1]
 
     Returns
@@ -1497,7 +1518,7 @@ def reuse_by_tier(open_sessions, *, hbm_tokens, tier_tokens=0.0, pooled_by=1, in
     """
     together = np.clip(_reuse_grid("hit_share")[0][-1] // open_sessions, 1, pooled_by)
     room = (hbm_tokens + non_negative(tier_tokens, "tier_tokens")) * together
-    hbm, every = reuse_share(open_sessions, hbm_tokens, in_step=in_step), reuse_share(open_sessions, np.inf)
-    both = reuse_share(open_sessions * together, room, in_step=in_step)
+    hbm, every = reuse_share(open_sessions, hbm_tokens, in_line=in_line), reuse_share(open_sessions, np.inf)
+    both = reuse_share(open_sessions * together, room, in_line=in_line)
     hbm = np.minimum(hbm, every)
     return Reuse(hbm, np.clip(both, hbm, every)[()], every)

@@ -200,9 +200,9 @@ def break_even_idle_time(
     Examples
     --------
     >>> price = 2.5 / 3600
-    >>> spread = memory_rent([80e9, 143.771e9], gpu_usd_per_s=price)
+    >>> spread = memory_rent([80e9, 141e9, 143_771 * 2**20], gpu_usd_per_s=price)  # H100; H200 by label, as seen
     >>> break_even_idle_time(link_bytes_per_s=55.4e9, gpu_usd_per_s=price, hbm_rent_usd_per_byte_s=spread).round(1)
-    array([2.9, 5.2])
+    array([2.9, 5.1, 5.4])
     """
     hbm = non_negative(hbm_rent_usd_per_byte_s, "hbm_rent_usd_per_byte_s")
     saved = hbm - non_negative(tier_rent_usd_per_byte_s, "tier_rent_usd_per_byte_s")
@@ -363,7 +363,7 @@ def session_throughput(
         full = np.where(room == 0, 0.0, 1 / (bare / room + own + more))
         top = np.minimum(np.minimum(full, 1 / link), sessions / (wait + own + link + bare + more)) + np.zeros(shape)
         low, high = np.zeros(shape), top
-        for _ in range(48):
+        for _ in range(40):
             rate = (low + high) / 2
             met = rate * others
             decode = (bare + more) / (1 - met * (own + more))
@@ -441,17 +441,19 @@ def tiered_throughput(
     return session_throughput(n_sessions, exclusive_time=computed + stalled, link_time=loaded - stalled, **decode)
 
 
-def queued_throughput(n_sessions, hits, **replica):
+def queued_throughput(n_sessions, hits, *, start=0.0, **replica):
     r"""
-    Calls per second of a replica whose line, once it grows, brings sessions back in turn: the worst order for a cache.
+    Calls per second of a replica whose line crowds the contexts of others out of its cache.
 
     Parameters
     ----------
     n_sessions : array_like
         Open sessions. [session]
     hits : callable
-        From the share of a cycle that a session spends in line, between 0 and 1, to `hit_hbm`, `hit_tiers` and
-        `reusable`, such as `catalog.reuse_by_tier` with its `in_step`.
+        From the share of the sessions that stand in line, between 0 and 1, to `hit_hbm`, `hit_tiers` and `reusable`,
+        such as `catalog.reuse_by_tier` with its `in_line`.
+    start : array_like
+        Share in line at first: 0 for a replica that was idle, 1 after a burst. [1]
     **replica
         The other arguments of `tiered_throughput`.
 
@@ -463,32 +465,35 @@ def queued_throughput(n_sessions, hits, **replica):
     Raises
     ------
     ValueError
-        As `tiered_throughput`.
+        As `tiered_throughput`; a start outside [0, 1].
 
     Notes
     -----
-    At a recorded pace the sessions that come back soon find their contexts. In a long line all come back after the
-    same time, and a least-recently-used cache finds none of them once they do not all fit. The share in line is
+    A session that joins a line finds its context only if those of all ahead of it fit beside it. The share in line is
 
     .. math:: u = 1 - \frac{Z + R_0}{Z + R},
 
     with wait :math:`Z`, time of a call :math:`R`, and :math:`R_0` if nobody else were there and its context were at
-    hand. Misses lengthen the line, which makes misses: of several solutions this is the one reached from an empty line.
+    hand. Misses lengthen the line, which makes misses. Near the edge two states keep themselves up, one with a short
+    line and one that thrashes: the answer is the one reached from `start`. Where both exist chance moves a real replica
+    from one to the other, and its mean lies between them.
 
     Examples
     --------
     >>> replica = dict(wait_time=60, output_tokens=400, step_time=0.02, step_time_per_context=1e-3)
     >>> replica |= dict(prefill_time=8, prefill_new_time=0.4)
-    >>> queued_throughput([8, 64], lambda u: (0.8 * (1 - u), 0.8 * (1 - u), 0.9), **replica).rate.round(2)
-    array([0.11, 0.13])
+    >>> def hits(in_line):  # with more than a third in line nobody's context lasts until it is asked for
+    ...     share = np.where(in_line > 1 / 3, 0.0, 0.9)
+    ...     return share, share, 1.0
+    >>> queued_throughput(16, hits, start=[0, 1], **replica).rate.round(2)
+    array([0.22, 0.11])
     """
     alone = tiered_throughput(1, hit_hbm=1.0, hit_tiers=1.0, reusable=1.0, **replica).call_time
-    wait, in_line = replica["wait_time"], np.zeros(np.shape(n_sessions))
+    wait, in_line = replica["wait_time"], probability(start, "start")
     for _ in range(30):
         hit_hbm, hit_tiers, reusable = hits(in_line)
-        shares = dict(hit_hbm=hit_hbm, hit_tiers=hit_tiers, reusable=reusable)
-        load = tiered_throughput(n_sessions, **shares, **replica)
-        in_line = (in_line + np.clip(1 - (wait + alone) / (wait + load.call_time), 0, 1)) / 2
+        load = tiered_throughput(n_sessions, hit_hbm=hit_hbm, hit_tiers=hit_tiers, reusable=reusable, **replica)
+        in_line = np.clip(1 - (wait + alone) / (wait + load.call_time), 0, 1)
     return load
 
 
