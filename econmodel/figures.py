@@ -2,6 +2,7 @@
 
 import html
 import json
+from textwrap import shorten
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -1372,4 +1373,82 @@ def shares_map(table, *, label):
     ax.tick_params(axis="x", rotation=30)
     ax.tick_params(axis="y", rotation=0)
     ax.set(xlabel="", ylabel="")
+    return fig
+
+
+#: Verdict -> colour and marker.
+_VERDICTS = {
+    "holds": (GREEN, "o"), "holds in part": (BLUE, "s"), "undecided": (PINK, "D"), "fails as stated": (ORANGE, "X"),
+    "opinion": ("0.35", "v"), "not testable": (GREY, ""), "": (GREY, ""),
+}  # fmt: skip
+
+
+def ledger_map(ledger, *, reach=64.0):
+    """
+    All claims in one picture: how far each value lies from its thresholds, with verdict and probability in words.
+
+    Parameters
+    ----------
+    ledger : pandas.DataFrame
+        From `uncertainty.verdicts`; index `id`.
+    reach : float
+        Times the lenient threshold, either way, beyond which values are drawn at the edge.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row a claim, by part; right of the middle line lies what the claim says.
+    """
+    ledger = ledger.assign(row=-np.arange(len(ledger)) - (ledger["part"] != ledger["part"].shift()).cumsum())
+    sign = np.where(ledger["relation"].str.startswith(">"), 1, -1)
+
+    def place(column):
+        ratio = (ledger[column] / ledger["lenient"]).clip(1 / reach, reach)
+        return ratio.where(sign > 0, 1 / ratio)
+
+    at = pd.DataFrame({column: place(column) for column in ("low", "value", "high", "strict")})
+    fig, ax = plt.subplots(figsize=(9, 0.215 * -ledger["row"].min() + 1.1))
+    ax.axvline(1, color="0.3", lw=1)
+    ax.plot(at["strict"], ledger["row"], "|", color="0.2", ms=8, label="strict threshold")
+    for verdict, (color, marker) in _VERDICTS.items():
+        own = ledger.index[ledger["verdict"] == verdict]
+        ax.hlines(ledger.loc[own, "row"], at.loc[own, "low"], at.loc[own, "high"], color=color, lw=4, alpha=0.35)
+        ax.plot(
+            at.loc[own, "value"], ledger.loc[own, "row"], marker, color=color, label=verdict if marker else None, ls=""
+        )
+        for name in own:
+            text = verdict or "not judged yet"
+            text += f": {ledger.loc[name, 'words']}" if ledger.loc[name, "words"] else ""
+            ax.text(1.3 * reach, ledger.loc[name, "row"], text, color=color, va="center", fontsize=7.5)
+    first = ledger.groupby("part", sort=False)["row"].max() + 1
+    for part, row in first.items():
+        ax.text(0, row, part.capitalize(), transform=ax.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
+    names = [f"{name}  {shorten(claim, 52, placeholder=' ..')}" for name, claim in ledger["claim"].items()]
+    ax.set_yticks(ledger["row"], names, fontsize=7.5)
+    ax.set(xscale="log", xlim=(1 / reach / 1.2, 1.2 * reach), ylim=(ledger["row"].min() - 0.8, first.max() + 0.6))
+    ax.set_xlabel("value over the lenient threshold; what the claim says lies to the right")
+    ticks = reach ** np.linspace(-1, 1, 7)
+    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 1 else f"1/{1 / tick:.0f}" for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=6, fontsize=8)
+    return fig
+
+
+def waterfall(table, *, label):
+    """
+    Stub.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns.
+    label : str
+        Axis label.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = plt.subplots()
     return fig

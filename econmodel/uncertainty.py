@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from econmodel import fleet
 from econmodel.units import count, positive, probability
 
 _RELATIONS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
@@ -151,14 +152,15 @@ def verdicts(claims, results):
     Returns
     -------
     pandas.DataFrame
-        `claims` with the columns `value`, `low`, `high`, `p_lenient`, `p_strict` and `verdict` ("" while not judged).
+        `claims` with the columns `value`, `low`, `high`, `p_lenient`, `p_strict`, `verdict` ("" while not judged) and
+        `words`, the probability that decides it in words: of the strict rule where that holds, else of the lenient one.
 
     Examples
     --------
     >>> register = pd.DataFrame(dict(kind=["model", "model"]), index=["D3", "D4"])
     >>> found = pd.DataFrame(dict(value=[0.6], low=[0.5], high=[0.7], p_lenient=[1.0], p_strict=[0.2]), index=["D3"])
-    >>> verdicts(register, found).verdict.tolist()
-    ['holds in part', '']
+    >>> verdicts(register, found)[["verdict", "words"]].to_numpy().tolist()
+    [['holds in part', 'almost certain (1.0)'], ['', '']]
     """
     judged = results.loc[results.index.isin(claims.index), ["value", "low", "high", "p_lenient", "p_strict"]]
     ledger = claims.join(judged)
@@ -166,6 +168,8 @@ def verdicts(claims, results):
         verdict(row.p_lenient, row.p_strict, kind=row.kind) if name in judged.index else ""
         for name, row in ledger.iterrows()
     ]
+    decides = ledger["p_strict"].where(ledger["verdict"] == HOLDS, ledger["p_lenient"])
+    ledger["words"] = ["" if np.isnan(p) else in_words(p) for p in decides]
     return ledger
 
 
@@ -502,3 +506,68 @@ def sensitivity(function, inputs, *, n, rng, executor=None, resamples=200):
             columns |= {name: share[0], f"{name}_low": low, f"{name}_high": high}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def agent_task(week, autonomy, speed, gpu_price, tier_price, calls, context, new_tokens, answer, tool_wait, person_wait,
+               attempts, latency_target, *, weeks, call_rate, replica, policy, scaling="fixed"):  # fmt: skip
+    """
+    Cost of a finished agent task by cause, for draws of what is uncertain about it: a model for `propagate`.
+
+    Parameters
+    ----------
+    week : array_like
+        Which of `weeks` the people's demand follows; a whole number.
+    autonomy : array_like
+        Share of the agents that do not wait for people, and whose demand is flat. [1]
+    speed : array_like
+        Measured over predicted pace of the replica. [1]
+    gpu_price, tier_price : array_like
+        Of an accelerator and of memory below HBM. [USD/h], [USD/GB/h]
+    calls : array_like
+        Calls of one attempt. [call]
+    context, new_tokens, answer : array_like
+        Mean prompt of a call, what of it the session has not seen, and output. [token]
+    tool_wait, person_wait : array_like
+        Mean wait for a tool between two calls; mean wait for a person that autonomy does away with. [s]
+    attempts : array_like
+        Attempts per finished task. [run]
+    latency_target : array_like
+        Mean time of a call. [s]
+    weeks : array_like, shape (weeks, hours)
+        Demand by hour over its mean. [1]
+    call_rate : float
+        Calls asked for, mean over the week, before any is repeated. [1/s]
+    replica, policy, scaling
+        As in `fleet.bars`.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        One of `fleet.CAUSES` each, and their sum "total". [USD/task]
+
+    Examples
+    --------
+    >>> from econmodel import catalog, simulate
+    >>> from econmodel.parts import Replica
+    >>> chip, llm = catalog.accelerator("H200-SXM-141GB"), catalog.llm("Meta-Llama-3.1-70B")
+    >>> hold = simulate.Policy(residency="hold", max_batch=64, chunk_tokens=2048)
+    >>> own = dict(weeks=[[0.5, 1.5]], call_rate=20.0, policy=hold,
+    ...            replica=Replica(llm=llm, accelerator=chip, n_accelerators=4, weight_bits=8, kv_bits=8))
+    >>> bars = agent_task(week=[0, 0], autonomy=[1.0, 0.0], speed=1.0, gpu_price=2.0, tier_price=0.0, calls=10,
+    ...                   context=50e3, new_tokens=2e3, answer=300, tool_wait=10, person_wait=0, attempts=2,
+    ...                   latency_target=30, **own)
+    >>> bool(bars["total"][0] < bars["total"][1])
+    True
+    """
+    clock = np.asarray(autonomy, dtype=float)[..., None]
+    shape = clock + (1 - clock) * np.asarray(weeks)[np.asarray(week, dtype=int)]
+    work = fleet.Workload(
+        name="agents", tasks_per_s=call_rate * shape / np.asarray(calls, dtype=float)[..., None], calls_per_task=calls,
+        input_tokens=context, cached_tokens=np.subtract(context, new_tokens), output_tokens=answer,
+        wait_s=tool_wait + (1 - clock[..., 0]) * person_wait, attempts=attempts,
+    )  # fmt: skip
+    prices = fleet.Prices(gpu_usd_per_hour=gpu_price, tier_usd_per_gb_hour=tier_price)
+    bars = fleet.bars(
+        work, replica, prices=prices, latency_target=latency_target, policy=policy, scaling=scaling, speed=speed
+    )
+    return bars | {"total": sum(bars.values())}

@@ -72,6 +72,9 @@ def test_ledger_keeps_unjudged_claims_without_a_verdict():
     results = pd.DataFrame({"value": [1.0], "low": [0.5], "high": [2.0], "p_lenient": [1.0], "p_strict": [0.3]}, ["X"])
     ledger = un.verdicts(pd.concat([RULE, RULE.rename(index={"X": "Z"})]), results)
     assert ledger["verdict"].tolist() == ["holds in part", ""]
+    assert ledger["words"].tolist() == ["almost certain (1.0)", ""]
+    strict = un.verdicts(RULE, results.assign(p_strict=0.9))
+    assert strict["words"].tolist() == ["very likely (0.9)"]
 
 
 @pytest.mark.parametrize(
