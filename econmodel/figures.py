@@ -1413,9 +1413,8 @@ def ledger_map(ledger, *, reach=64.0):
     for verdict, (color, marker) in _VERDICTS.items():
         own = ledger.index[ledger["verdict"] == verdict]
         ax.hlines(ledger.loc[own, "row"], at.loc[own, "low"], at.loc[own, "high"], color=color, lw=4, alpha=0.35)
-        ax.plot(
-            at.loc[own, "value"], ledger.loc[own, "row"], marker, color=color, label=verdict if marker else None, ls=""
-        )
+        look = dict(marker=marker, label=verdict) if marker else dict(marker="none")
+        ax.plot(at.loc[own, "value"], ledger.loc[own, "row"], color=color, ls="", **look)
         for name in own:
             text = verdict or "not judged yet"
             text += f": {ledger.loc[name, 'words']}" if ledger.loc[name, "words"] else ""
