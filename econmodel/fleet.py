@@ -354,12 +354,8 @@ def _pace(box, calls, fates, n):
 
     def lacking(decoding):
         pace = at(decoding)
-        held = decoding + pace.rate * (pace.wait + pace.alone)
-        return np.where(
-            np.isfinite(held),
-            (n - np.where(np.isfinite(held), held, 0.0)) / np.where(np.isfinite(held), n + held, 1.0),
-            -1.0,
-        )
+        held = np.minimum(decoding + pace.rate * (pace.wait + pace.alone), 1e300)
+        return (n - held) / (n + held)
 
     low = np.zeros(np.broadcast_shapes(n.shape, box.slow.shape, moved.shape)) + 1e-9 * n
     return at(_root(lacking, low, n + 0 * low, 14))
@@ -387,18 +383,8 @@ def _chain(box, calls, fates, nodes, hold=False):
         steps = (gap * (log[..., 1:] + log[..., :-1]) + log[..., 1:] - log[..., :-1]) / 2
     total = np.concatenate([0 * steps[..., :1], np.cumsum(steps, axis=-1)], axis=-1)
     weight = (np.append(gap, 1) + np.append(1, gap)) / 2
-    chain = _Chain(
-        nodes,
-        pace._replace(rate=rate),
-        total,
-        weight,
-        serving,
-        fits,
-        1 / variation,
-        waits,
-        1 - calls.returning,
-        rate[..., -1],
-    )
+    chain = _Chain(nodes, pace._replace(rate=rate), total, weight, serving, fits, 1 / variation, waits,
+                   1 - calls.returning, rate[..., -1])  # fmt: skip
     if not kept.any():
         return chain
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -443,16 +429,15 @@ def _state(chain, rate):
         late = 1 - (seen * chain.serving / np.maximum(nodes, 1)).sum(-1) / mass - seen[..., 0] / mass
         late = np.where(outside > 0, (full.sum(-1) + outside) / mass * chain.first, np.maximum(late, 0.0))
         share = seen[..., 1:] * pace.rate
-        share = share / share.sum(-1, keepdims=True)
+        share = np.where(share.any(-1, keepdims=True), share / share.sum(-1, keepdims=True), nodes[1:] == 1)
         means = [(share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12]]
         queued, extra, blocked = _held_up(rate, *means)
         serving = serving / mass
         time = np.where(rate > 0, (serving + line) / rate + queued + extra, 1 / pace.rate[..., 0])
         wait = np.where(rate > 0, line / rate, 0.0)
     stable = (rate < chain.limit) | (rate == 0)
-    return _State(
-        np.where(stable, time, np.inf), serving, np.where(stable, wait, np.inf), late, share, queued, extra, blocked
-    )
+    time, wait = (np.where(stable, x, np.inf) for x in (time, wait))
+    return _State(time, serving, wait, late, share, queued, extra, blocked)
 
 
 def _held_up(rate, slowed, behind, first, full, work, left):
@@ -481,56 +466,59 @@ def _capacity(target, box, calls, chain):
     return np.where(np.isinf(target), top, np.where(alone, rate, 0.0))
 
 
+def _parked(box, calls):
+    """Bytes of contexts that wait, times how long, per call."""
+    return box.server.kv_fixed_bytes * calls.waits + box.server.kv_bytes_per_token * calls.parked
+
+
 def _fates(box, calls, rate):
     """What becomes of contexts at a rate of calls per replica."""
-    policy, size = box.policy, _kv(box, calls.parked / np.maximum(calls.waits, 1e-300))
     with np.errstate(divide="ignore", invalid="ignore"):
-        waiting, wait = rate * calls.waits, calls.waits / calls.returning
-        if policy.residency == "evict":  # waits exponential: the last ones to leave are found
-            decoding = rate * calls.output * box.step[1] * box.slow[..., 0]
-            room = np.maximum(box.server.memory_bytes / size - decoding, 0)
-            out = np.where(waiting > room, 1 - room / waiting, 0.0)
+        wait, there = calls.waits / calls.returning, rate * _parked(box, calls)
+        if box.policy.residency == "evict":  # waits taken as exponential: the last ones to leave are found
+            working = rate * calls.output * box.step[1] * box.slow[..., 0] * _kv(box, calls.room / calls.output)
+            free = np.maximum(box.server.memory_bytes - working, 0)
+            out = np.where(there > free, 1 - free / there, 0.0)
         else:
-            idle = dict(hold=np.inf, move=policy.idle_s).get(policy.residency, 0.0)
+            idle = dict(hold=np.inf, move=box.policy.idle_s).get(box.policy.residency, 0.0)
             out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
-        kept = np.minimum(box.tier_bytes / (waiting * out * size), 1) if box.tier_bytes else 0.0
-    kept = np.nan_to_num(kept)
+        kept = np.nan_to_num(np.minimum(box.tier_bytes / (there * out), 1)) if box.tier_bytes else 0.0
     return _Fates(calls.returning * out * kept, out * (1 - kept))
 
 
 def _settled(target, box, calls, nodes, free):
     """Rate at a target with waiting contexts where the policy puts them; where that depends on the rate, both."""
-    hold, rate, before = box.policy.residency == "hold", free, None
-    for _ in range(16):
+    rate, before = free, None
+    for _ in range(12):
         fates = _fates(box, calls, rate)
-        if before is not None and np.allclose(fates.lost, before.lost, atol=1e-9):
+        if before is not None and np.allclose(fates.lost, before.lost, atol=1e-6):
             break
-        found = np.minimum(free, _capacity(target, box, calls, _chain(box, calls, fates, nodes, hold)))
-        rate = found if before is None or hold else (rate + found) / 2
-        before = fates
-    return np.minimum(free, rate), fates
+        chain = _chain(box, calls, fates, nodes, box.policy.residency == "hold")
+        found = np.minimum(free, _capacity(target, box, calls, chain))
+        rate, before = found if before is None else (rate + found) / 2, fates
+    return rate, fates
 
 
-def _mixes(calls_per_s):
+def _mixes(rates):
     """Shares of workloads at which capacity is computed, and a function that brings it to the hours."""
-    total = sum(calls_per_s)
+    total = sum(rates)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = [np.where(total > 0, own / total, 1 / len(calls_per_s)) for own in calls_per_s]
-    if len(shares) == 1:
-        return [np.ones((*total.shape[:-1], 1))], lambda value: value
-    if len(shares) > 2 or total.shape[-1] <= _MIXES:
-        return shares, lambda value: value
+        shares = [np.where(total > 0, own / total, 1 / len(rates)) for own in rates]
+    if len(rates) != 2:
+        return [share[..., : 1 if len(rates) == 1 else None] for share in shares], lambda value: value
     low, high = shares[0].min(-1, keepdims=True), shares[0].max(-1, keepdims=True)
     first = low + (high - low) * np.linspace(0, 1, _MIXES)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        place = np.where(high > low, (shares[0] - low) / (high - low), 0.0) * (_MIXES - 1)
+    place = (shares[0] - low) / np.maximum(high - low, 1e-300) * (_MIXES - 1)
     left = np.minimum(place.astype(int), _MIXES - 2)
 
     def at_hours(value):
-        value = np.broadcast_to(value, np.broadcast_shapes(value.shape, first.shape))
-        index = np.broadcast_to(left, (*value.shape[:-1], left.shape[-1]))
-        a, b = (np.take_along_axis(1 / value, index + i, axis=-1) for i in (0, 1))
-        return 1 / (a + (place - left) * (b - a))
+        with np.errstate(divide="ignore"):
+            inverse = np.minimum(1 / value, 1e300)
+        shape = np.broadcast_shapes(inverse.shape[:-1], left.shape[:-1])
+        inverse, index = (np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inverse, left))
+        a, b = (np.take_along_axis(inverse, index + i, axis=-1) for i in (0, 1))
+        mixed = a + (place - left) * (b - a)
+        return np.where(mixed < 1e250, 1 / mixed, 0.0)
 
     return [first, 1 - first], at_hours
 
@@ -543,14 +531,8 @@ def _fleet(need, scaling, whole=True):
     return hourly if scaling == "hourly" else hourly.max(-1, keepdims=True) + 0 * hourly
 
 
-class _Costs(NamedTuple):
-    """A week, by hour."""
-
-    replicas: np.ndarray
-    idle: np.ndarray
-    cores: np.ndarray
-    tier_gb: np.ndarray
-    usd: np.ndarray
+#: A week, by hour.
+_Costs = namedtuple("_Costs", "replicas idle cores tier_gb usd")
 
 
 def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole=True):
@@ -563,7 +545,7 @@ def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole=True):
     return _Costs(fleet, idle, cores, tier_gb, usd)
 
 
-def _checked(works, latency_target, scaling, policy):
+def _checked(works, latency_target, scaling):
     works = [works] if isinstance(works, Workload) else list(works)
     if not works:
         raise ValueError("workload = [] is not allowed: at least one")
@@ -598,18 +580,12 @@ def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
             chain = _chain(box, calls, _NONE, nodes)
             caps = [_capacity(t, box, calls, chain) for t in (np.inf + 0 * target, target)]
             cap, fates = _settled(target, box, calls, nodes, caps[1])
-            with np.errstate(divide="ignore", invalid="ignore"):
-                parked = (
-                    fates.moved
-                    / calls.returning
-                    * (calls.waits * _kv(box, 0.0) + box.server.kv_bytes_per_token * calls.parked)
-                    / 1e9
-                )
-            parked = at_hours(1 / np.maximum(np.nan_to_num(parked), 1e-300))
+            gb = fates.moved / np.maximum(calls.returning, 1e-300) * _parked(box, calls) / 1e9
+            calls_per_gb = at_hours(1 / np.maximum(gb, 1e-300))
         if not stages:
             stages.append(_cost(need(caps[0]), cores, 0.0, "perfect", prices, chips, whole))
             stages += [_cost(need(c), cores, 0.0, scaling, prices, chips, whole) for c in caps]
-        stages.append(_cost(need(cap), cores, total / parked, scaling, prices, chips, whole))
+        stages.append(_cost(need(cap), cores, total / calls_per_gb, scaling, prices, chips, whole))
     tasks = _HOUR * sum(np.asarray(w.tasks_per_s, float) for w in works)
     return stages, tasks, box, each, tried
 
@@ -638,10 +614,13 @@ def bars(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     Each bar is :math:`b_k = C_k - C_{k-1}`, where :math:`C_k` is the cost of a week with the first k causes switched
     on, over the tasks finished.
     """
-    works, target = _checked(workload, latency_target, scaling, policy)
-    stages, tasks, *_ = _stages(works, replica, prices, target, policy, scaling, speed)
+    works, target = _checked(workload, latency_target, scaling)
+    return _bars(*_stages(works, replica, prices, target, policy, scaling, speed)[:2])
+
+
+def _bars(stages, tasks):
     with np.errstate(invalid="ignore", divide="ignore"):
-        costs = np.stack(np.broadcast_arrays(*((stage.usd.sum(-1) / tasks.sum(-1)) for stage in stages)))
+        costs = np.stack(np.broadcast_arrays(*(stage.usd.sum(-1) / tasks.sum(-1) for stage in stages)))
         steps = np.where(np.isinf(costs[:-1]), 0.0, np.diff(costs, axis=0))
     return dict(zip(CAUSES, [costs[0], *steps], strict=True))
 
@@ -718,38 +697,33 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     >>> bool(abs(planned.waterfall.sum() / planned.totals["usd_per_task"] - 1) < 1e-9)
     True
     """
-    works, target = _checked(workload, latency_target, scaling, policy)
+    works, target = _checked(workload, latency_target, scaling)
     own = (works, replica, prices, target, policy, scaling, speed)
     stages, tasks, box, each, tried = _stages(*own)
-    last, finished = stages[-1], tasks.sum()
+    last = stages[-1]
     if last.usd.ndim > 1:
         raise ValueError(f"workload = arrays of shape {last.usd.shape[:-1]} are not allowed: bars takes draws")
+    hours, (prefill, decode) = _hours(last, box, works, each, tried)
+    waterfall = pd.Series(_bars(stages, tasks), name="usd_per_task").astype(float)
+    calls, usd, chips = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators
+    names = ("input_tokens", "cached_tokens", "output_tokens")
+    sent, cached, output = (
+        _HOUR * sum((rate * getattr(w, name)).sum() for rate, w in zip(tried, works, strict=True)) for name in names
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        hours, tokens_s = _hours(last, box, works, each, tried)
-        waterfall = pd.Series(bars(workload, replica, prices=prices, latency_target=latency_target, policy=policy,
-                                   scaling=scaling, speed=speed), name="usd_per_task")  # fmt: skip
-        calls = hours["calls_per_s"].to_numpy()
-        usd, gpu_hours = last.usd.sum(), replica.n_accelerators * last.replicas.sum()
-        idle = replica.n_accelerators * last.idle.sum()
-        served, seconds = _HOUR * calls.sum(), tokens_s.sum(axis=1)
-        kept = waterfall.iloc[3] / waterfall.iloc[:4].sum()
-        names = ("input_tokens", "cached_tokens", "output_tokens")
-        amounts = [
-            _HOUR * sum((rate * getattr(w, name)).sum() for rate, w in zip(tried, works, strict=True)) for name in names
-        ]
-        parts = usd * np.array([(1 - kept) * seconds[0] / seconds.sum(), kept, (1 - kept) * seconds[1] / seconds.sum()])
-        amounts[0] -= amounts[1]
-        million = dict(zip(("input", "cached", "output"), 1e6 * parts / amounts, strict=True))
+        memory = usd * waterfall.iloc[3] / waterfall.iloc[:4].sum()
+        compute = (usd - memory) / (prefill + decode)
         totals = dict(
-            gpu_hours=gpu_hours, replicas_at_peak=last.replicas.max(), usd=usd, tasks=finished,
-            usd_per_task=usd / finished,
-            **{f"usd_per_million_{name}_tokens": value for name, value in million.items()},
-            mean_time=(hours["mean_time"] * calls).sum() / calls.sum(), p99=(hours["p99"] * calls).sum() / calls.sum(),
-            busy_share=(hours["busy_share"] * last.replicas).sum() / last.replicas.sum(), idle_gpu_hours=idle,
-            fill_usd=idle * np.asarray(prices.fill_usd_per_gpu_hour, float), calls=served,
+            gpu_hours=chips * last.replicas.sum(), replicas_at_peak=last.replicas.max(), usd=usd, tasks=tasks.sum(),
+            calls=_HOUR * calls.sum(), usd_per_task=usd / tasks.sum(),
+            usd_per_million_input_tokens=1e6 * compute * prefill / (sent - cached),
+            usd_per_million_cached_tokens=1e6 * memory / cached,
+            usd_per_million_output_tokens=1e6 * compute * decode / output,
+            **{name: (hours[name] * calls).sum() / calls.sum() for name in ("mean_time", "p99")},
+            busy_share=(hours["busy_share"] * last.replicas).sum() / last.replicas.sum(),
+            idle_gpu_hours=chips * last.idle.sum(), fill_usd=chips * (last.idle * prices.fill_usd_per_gpu_hour).sum(),
         )  # fmt: skip
-    totals |= _marginal(own)
-    return Plan(hours, {name: float(value) for name, value in totals.items()}, waterfall.astype(float))
+    return Plan(hours, {name: float(x) for name, x in (totals | _marginal(*own)).items()}, waterfall)
 
 
 #: Points spread evenly in the unit cube of seven dimensions.
@@ -774,18 +748,12 @@ def _slowest(probability, works, shares, calls, box, fates, chain, state):
     computed = (calls.new.tokens + fates.lost * (calls.whole.tokens - calls.new.tokens))[:, None]
     times, weights = [], []
     for w, share in zip(works, shares, strict=True):
-        new, whole, output = (
-            mean * np.quantile(_law(law), u)
-            for mean, law, u in (
-                (w.input_tokens - w.cached_tokens, w.new_quantiles, prompt),
-                (w.input_tokens, w.input_quantiles, prompt),
-                (w.output_tokens, w.output_quantiles, answer),
-            )
-        )
-        own = np.where(fate < lost, whole, new)
+        new = np.quantile(_law(w.new_quantiles), prompt) * (w.input_tokens - w.cached_tokens)
+        own = np.where(fate < lost, np.quantile(_law(w.input_quantiles), prompt) * w.input_tokens, new)
         steps = np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step
-        token = pace.decoding / np.maximum(calls.output - 1, 1)[:, None]
-        times.append(waits + steps + own / computed * pace.prefill_s + token * np.maximum(output - 1, 0))
+        made = np.maximum(np.quantile(_law(w.output_quantiles), answer) * w.output_tokens - 1, 0)
+        decoding = pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made
+        times.append(waits + steps + own / computed * pace.prefill_s + decoding)
         weights.append(share[:, None] + 0 * times[-1])
     times, weights = np.concatenate(times, axis=1), np.concatenate(weights, axis=1)
     order = np.argsort(times, axis=1)
@@ -797,9 +765,9 @@ def _slowest(probability, works, shares, calls, box, fates, chain, state):
 def _hours(costs, box, works, each, tried):
     """State of the fleet in every hour, and GPU time of prefill and of decoding."""
     total = sum(tried)
-    shares = [np.where(total > 0, own / total, 1 / len(tried)) for own in tried]
+    shares = [np.where(total > 0, own / np.where(total > 0, total, 1.0), 1 / len(tried)) for own in tried]
     calls, hold = _mixed(shares, each), box.policy.residency == "hold"
-    rate = np.where(costs.replicas > 0, total / costs.replicas, 0.0)
+    rate = total / np.maximum(costs.replicas, 1e-300)
     fates = _fates(box, calls, rate)
     chain = _chain(box, calls, fates, _nodes(box, calls), hold)
     state = _state(chain, rate)
@@ -812,36 +780,30 @@ def _hours(costs, box, works, each, tried):
         hbm_share=in_hbm / box.server.memory_bytes, cores=costs.cores, tier_gb=costs.tier_gb, usd=costs.usd,
         link_share=2 * rate * fates.moved * _transfer(box, calls),
     ))  # fmt: skip
-    seconds = [(state.share * x).sum(-1) * total for x in (chain.pace.prefill_s, chain.pace.decode_s)]
-    return table, np.array(seconds)
+    return table, [((state.share * x).sum(-1) * total).sum() for x in (chain.pace.prefill_s, chain.pace.decode_s)]
 
 
-def _marginal(own):
+def _marginal(works, replica, prices, target, policy, scaling, speed):
     """Dollars of a week that one more of a part saves, by planning again with a hundredth more of it."""
-    works, replica, prices, target, policy, scaling, speed = own
-    chip = replica.accelerator
+    chip, more = replica.accelerator, 1.01
 
-    def usd(replica, policy):
-        return _stages(works, replica, prices, target, policy, scaling, speed, whole=False)[0][-1].usd.sum()
+    def usd(better=replica, rules=policy):
+        return _stages(works, better, prices, target, rules, scaling, speed, whole=False)[0][-1].usd.sum()
 
-    def more(*names):
-        scaled = {name: 1.01 * getattr(chip, name) for name in names if getattr(chip, name) is not None}
-        return replace(replica, accelerator=replace(chip, **scaled)), policy
+    def chips(*names):
+        scaled = {name: more * getattr(chip, name) for name in names if getattr(chip, name) is not None}
+        return usd(replace(replica, accelerator=replace(chip, **scaled)))
 
-    rates = [f"{kind}{which}_flop_per_s" for kind in ("bf16", "fp8", "fp4") for which in ("", "_measured")]
-    rates = [name for name in rates if hasattr(chip, name)]
-    peak = (chip.fp8_flop_per_s if replica.weight_bits <= 8 else None) or chip.bf16_flop_per_s or np.nan
-    faster = replace(
-        policy, link_bytes_per_s=1.01 * policy.link_bytes_per_s,
-        tiers=[replace(tier, bandwidth_bytes_per_s=1.01 * tier.bandwidth_bytes_per_s) for tier in policy.tiers],
-    )  # fmt: skip
+    rates = [f"{kind}_flop_per_s" for kind in ("bf16", "fp8", "fp4", "bf16_measured", "fp8_measured")]
+    peak = (chip.fp8_flop_per_s if replica.weight_bits <= 8 else None) or chip.bf16_flop_per_s or np.inf
+    tiers = [replace(tier, bandwidth_bytes_per_s=more * tier.bandwidth_bytes_per_s) for tier in policy.tiers]
     link = min([policy.link_bytes_per_s, *(tier.bandwidth_bytes_per_s for tier in policy.tiers)])
-    changes = dict(
-        gb_hbm=(more("memory_bytes"), 0.01 * chip.memory_bytes / 1e9),
-        gb_s_hbm=(more("bandwidth_bytes_per_s"), 0.01 * chip.bandwidth_bytes_per_s / 1e9),
-        tflop_s=(more(*rates), 0.01 * peak / 1e12), gb_s_link=((replica, faster), 0.01 * link / 1e9),
-        core=((replica, replace(policy, cpu_cores=policy.cpu_cores + 1)), 1.0),
+    faster = replace(policy, link_bytes_per_s=more * policy.link_bytes_per_s, tiers=tiers)
+    planned = dict(
+        gb_hbm=(chips("memory_bytes"), chip.memory_bytes / 1e9), tflop_s=(chips(*rates), peak / 1e12),
+        gb_s_hbm=(chips("bandwidth_bytes_per_s"), chip.bandwidth_bytes_per_s / 1e9),
+        gb_s_link=(usd(rules=faster), link / 1e9),
+        core=(usd(rules=replace(policy, cpu_cores=policy.cpu_cores + 1)), 1 / (more - 1)),
     )  # fmt: skip
-    base = usd(replica, policy)
-    with np.errstate(invalid="ignore"):
-        return {f"saved_usd_per_{name}": (base - usd(*changed)) / amount for name, (changed, amount) in changes.items()}
+    base = usd()
+    return {f"saved_usd_per_{name}": (base - cost) / (amount * (more - 1)) for name, (cost, amount) in planned.items()}
