@@ -1436,18 +1436,39 @@ def ledger_map(ledger, *, reach=64.0):
 
 def waterfall(table, *, label):
     """
-    Stub.
+    What a cost is made of: bars that add up, each with its interval, its amount and its share.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns.
+        Columns `bar`, `value`, `low`, `high` and `group`: bars in order, one panel a group.
     label : str
-        Axis label.
+        Axis label, with unit.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    fig, ax = plt.subplots()
+    groups = table.groupby("group", sort=False)
+    fig, axes = plt.subplots(len(groups), 1, figsize=(6.6, 0.33 * (len(table) + len(groups)) + 1.1), squeeze=False)
+    for ax, (group, own) in zip(axes[:, 0], groups, strict=True):
+        total, end, rows = own["value"].sum(), own["value"].cumsum(), np.arange(len(own), 0, -1)
+        start, reach = end - own["value"], 1.75 * own["value"].sum()
+        ax.barh(rows, own["value"], left=start, color=[BLUE if n == 0 else ORANGE for n in range(len(own))], height=0.6)
+        ax.hlines(rows, start + own["low"], np.minimum(start + own["high"], reach), color="0.25", lw=1.2)
+        ax.barh(0, total, color="0.35", height=0.6)
+        ax.vlines(end, rows - 1.3, rows - 0.3, color="0.5", lw=0.8)
+        cells = [
+            f"{short(v)} ({short(lo)} to {short(hi)}), {v / total:.0%}"
+            for v, lo, hi in own[["value", "low", "high"]].to_numpy()
+        ]
+        for row, text in zip([*rows, 0], [*cells, short(total)], strict=True):
+            ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+        names = [own["bar"].iloc[0], *("+ " + own["bar"].iloc[1:]), "= a finished task"]
+        ax.set_yticks([*rows, 0], names, fontsize=9)
+        ax.set(xlim=(0, reach), ylim=(-0.5, len(own) + 0.5))
+        ax.set_title(group, loc="left", fontsize=10, weight="bold")
+        ax.grid(axis="y", visible=False)
+        ax.tick_params(axis="x", labelsize=8)
+    axes[-1, 0].set_xlabel(label, fontsize=9)
     return fig
