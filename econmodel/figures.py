@@ -2,6 +2,7 @@
 
 import html
 import json
+from textwrap import shorten
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -1024,4 +1025,102 @@ def shares_map(table, *, label):
     ax.tick_params(axis="x", rotation=30)
     ax.tick_params(axis="y", rotation=0)
     ax.set(xlabel="", ylabel="")
+    return fig
+
+
+#: Verdict -> colour and marker.
+_VERDICTS = {
+    "holds": (GREEN, "o"), "holds in part": (BLUE, "s"), "undecided": (PINK, "D"), "fails as stated": (ORANGE, "X"),
+    "opinion": ("0.35", "v"), "not testable": (GREY, ""), "": (GREY, ""),
+}  # fmt: skip
+
+
+def ledger_map(ledger, *, reach=64.0):
+    """
+    All claims in one picture: how far each value lies from its thresholds, with verdict and probability in words.
+
+    Parameters
+    ----------
+    ledger : pandas.DataFrame
+        From `uncertainty.verdicts`; index `id`.
+    reach : float
+        Times the lenient threshold, either way, beyond which values are drawn at the edge.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row a claim, by part; right of the middle line lies what the claim says.
+    """
+    ledger = ledger.assign(row=-np.arange(len(ledger)) - (ledger["part"] != ledger["part"].shift()).cumsum())
+    sign = np.where(ledger["relation"].str.startswith(">"), 1, -1)
+
+    def place(column):
+        ratio = (ledger[column] / ledger["lenient"]).clip(1 / reach, reach)
+        return ratio.where(sign > 0, 1 / ratio)
+
+    at = pd.DataFrame({column: place(column) for column in ("low", "value", "high", "strict")})
+    fig, ax = plt.subplots(figsize=(9, 0.215 * -ledger["row"].min() + 1.1))
+    ax.axvline(1, color="0.3", lw=1)
+    ax.plot(at["strict"], ledger["row"], "|", color="0.2", ms=8, label="strict threshold")
+    for verdict, (color, marker) in _VERDICTS.items():
+        own = ledger.index[ledger["verdict"] == verdict]
+        ax.hlines(ledger.loc[own, "row"], at.loc[own, "low"], at.loc[own, "high"], color=color, lw=4, alpha=0.35)
+        look = dict(marker=marker, label=verdict) if marker else dict(marker="none")
+        ax.plot(at.loc[own, "value"], ledger.loc[own, "row"], color=color, ls="", **look)
+        for name in own:
+            text = verdict or "not judged yet"
+            text += f": {ledger.loc[name, 'words']}" if ledger.loc[name, "words"] else ""
+            ax.text(1.3 * reach, ledger.loc[name, "row"], text, color=color, va="center", fontsize=7.5)
+    first = ledger.groupby("part", sort=False)["row"].max() + 1
+    for part, row in first.items():
+        ax.text(0, row, part.capitalize(), transform=ax.get_yaxis_transform(), va="center", weight="bold", fontsize=9)
+    names = [f"{name}  {shorten(claim, 52, placeholder=' ..')}" for name, claim in ledger["claim"].items()]
+    ax.set_yticks(ledger["row"], names, fontsize=7.5)
+    ax.set(xscale="log", xlim=(1 / reach / 1.2, 1.2 * reach), ylim=(ledger["row"].min() - 0.8, first.max() + 0.6))
+    ax.set_xlabel("value over the lenient threshold; what the claim says lies to the right")
+    ticks = reach ** np.linspace(-1, 1, 7)
+    ax.set_xticks(ticks, [f"{tick:.0f}" if tick >= 1 else f"1/{1 / tick:.0f}" for tick in ticks])
+    ax.minorticks_off()
+    ax.grid(axis="y", visible=False)
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=6, fontsize=8)
+    return fig
+
+
+def waterfall(table, *, label):
+    """
+    What a cost is made of: bars that add up, each with its interval, its amount and its share.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `bar`, `value`, `low`, `high` and `group`: bars in order, one panel a group.
+    label : str
+        Axis label, with unit.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    groups = table.groupby("group", sort=False)
+    fig, axes = plt.subplots(len(groups), 1, figsize=(6.6, 0.33 * (len(table) + len(groups)) + 1.1), squeeze=False)
+    for ax, (group, own) in zip(axes[:, 0], groups, strict=True):
+        total, end, rows = own["value"].sum(), own["value"].cumsum(), np.arange(len(own), 0, -1)
+        start, reach = end - own["value"], 1.75 * own["value"].sum()
+        ax.barh(rows, own["value"], left=start, color=[BLUE if n == 0 else ORANGE for n in range(len(own))], height=0.6)
+        ax.hlines(rows, start + own["low"], np.minimum(start + own["high"], reach), color="0.25", lw=1.2)
+        ax.barh(0, total, color="0.35", height=0.6)
+        ax.vlines(end, rows - 1.3, rows - 0.3, color="0.5", lw=0.8)
+        cells = [
+            f"{short(v)} ({short(lo)} to {short(hi)}), {v / total:.0%}"
+            for v, lo, hi in own[["value", "low", "high"]].to_numpy()
+        ]
+        for row, text in zip([*rows, 0], [*cells, short(total)], strict=True):
+            ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
+        names = [own["bar"].iloc[0], *("+ " + own["bar"].iloc[1:]), "= a finished task"]
+        ax.set_yticks([*rows, 0], names, fontsize=9)
+        ax.set(xlim=(0, reach), ylim=(-0.5, len(own) + 0.5))
+        ax.set_title(group, loc="left", fontsize=10, weight="bold")
+        ax.grid(axis="y", visible=False)
+        ax.tick_params(axis="x", labelsize=8)
+    axes[-1, 0].set_xlabel(label, fontsize=9)
     return fig

@@ -170,8 +170,9 @@ def test_front_figure_and_readme_show_the_committed_results():
     import front
 
     assert front.fingerprint() in front.FIGURE.read_text(encoding="utf-8"), "headline.svg is stale: run make results"
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert front.readme(text) == text, "README.md shows old verdicts: run make results"
+    for page, renew in ((ROOT / "README.md", front.readme), (ROOT / "book" / "index.md", front.index)):
+        text = page.read_text(encoding="utf-8")
+        assert renew(text) == text, f"{page.name} shows old results: run make results"
 
 
 def test_the_first_lines_of_the_readme_run(capsys):

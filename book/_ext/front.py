@@ -1,28 +1,63 @@
-"""Write what the front pages show from the committed results: the figure, and the verdicts in README.md."""
+"""Write what the front pages show from the committed results: the waterfall with its words, and the verdicts."""
 
 import hashlib
+import re
 from pathlib import Path
 
-from econmodel import catalog, compound_error, figures, uncertainty
+from econmodel import catalog, figures, fleet, uncertainty
 
 ROOT = Path(__file__).parents[2]
 FIGURE = ROOT / "book" / "_static" / "headline.svg"
-BEGIN, END = "<!-- verdicts: written by `make results` -->", "<!-- end of verdicts -->"
+RESULTS = "10_conclusions"
+TASKS = {"request": "coding request", "session": "coding session", "service": "customer-service task"}
+BARS = dict(zip(("ideal", "provisioning", "headroom", "contexts", "attempts"), fleet.CAUSES, strict=True))
+
+
+def block(name):
+    """Markers of a part of a page that this script writes."""
+    return f"<!-- {name}: written by `make results` -->", f"<!-- end of {name} -->"
 
 
 def fingerprint():
-    """Hash of the data behind the figure; stored in it, so that a stale figure is noticed."""
-    return hashlib.sha256((catalog.DATA / "tau2_pass_hat_k.csv").read_bytes()).hexdigest()[:16]
+    """Hash of the results behind the figure; stored in it, so that a stale figure is noticed."""
+    return hashlib.sha256((catalog.DATA / "results" / f"{RESULTS}.csv").read_bytes()).hexdigest()[:16]
+
+
+def waterfall():
+    """Bars of the tasks, as the chapter handed them on."""
+    found = catalog.results(RESULTS)
+    keys = [(f"waterfall_{task}_{bar}", TASKS[task], BARS[bar]) for task in TASKS for bar in BARS]
+    rows = found.loc[[key for key, *_ in keys], ["value", "low", "high"]].reset_index(drop=True)
+    return rows.assign(group=[group for _, group, _ in keys], bar=[bar for *_, bar in keys])
 
 
 def draw():
     """Draw the headline figure."""
-    tau = catalog.tau2_pass_hat_k().query("histogram == 'exact'")
-    fit = compound_error.fit_pass_hat_k(tau["pass_1"], tau["pass_2"])
     figures.use_style()
-    domain = tau["domain"].str.replace("_knowledge", "")
-    fig = figures.retry_frontier(fit.mean, fit.correlation, domain, low=fit.correlation, high=fit.correlation)
+    fig = figures.waterfall(waterfall(), label="USD per finished task")
     fig.savefig(FIGURE, metadata={"Date": None, "Description": fingerprint()})
+
+
+def words():
+    """Alternative text and caption of the figure, in numbers of the results."""
+    table, found = waterfall(), catalog.results(RESULTS)
+    told = [
+        f"a finished {group}, "
+        + ", ".join(f"{bar} {figures.short(value)}" for bar, value in zip(own["bar"], own["value"], strict=True))
+        for group, own in table.groupby("group", sort=False)
+    ]
+    totals = [
+        f"a {name} {figures.interval(*found.loc[f'waterfall_{task}_total', ['value', 'low', 'high']])}"
+        for task, name in TASKS.items()
+    ]
+    largest = table.loc[table.groupby("group", sort=False)["value"].idxmax()]
+    bars = largest["bar"].unique()
+    biggest = bars[0] if len(bars) == 1 else "; ".join(f"{row.bar} for a {row.group}" for row in largest.itertuples())
+    alt = f"Waterfalls in USD: {'; '.join(told)}."
+    caption = (
+        f"What a finished task costs the owner of the GPUs, in USD: {', '.join(totals)}. The largest bar: {biggest}."
+    )
+    return alt, caption
 
 
 def verdicts():
@@ -32,15 +67,28 @@ def verdicts():
     for row in ledger[ledger["verdict"] != ""].itertuples():
         value = figures.interval(row.value, row.low, row.high)
         lines.append(f"| {row.claim} | **{row.verdict}** | {value} |")
-    return "\n".join([BEGIN, *lines, END])
+    return "\n".join(lines)
+
+
+def renewed(text, name, content):
+    """Page with one of its blocks written anew."""
+    begin, end = block(name)
+    return f"{text[: text.index(begin)]}{begin}\n{content}\n{end}{text[text.index(end) + len(end) :]}"
 
 
 def readme(text):
-    """README with its verdicts renewed."""
-    return text[: text.index(BEGIN)] + verdicts() + text[text.index(END) + len(END) :]
+    """README with its figure and its verdicts renewed."""
+    alt, caption = words()
+    text = renewed(text, "figure", f"![{alt}](book/_static/{FIGURE.name})\n\n*{caption}*")
+    return renewed(text, "verdicts", verdicts())
+
+
+def index(text):
+    """First page of the book with the alternative text of its figure renewed; its caption is glued."""
+    return re.sub(r"(?m)^:alt: .*$", lambda _: f":alt: {words()[0]}", text, count=1)
 
 
 if __name__ == "__main__":
     draw()
-    page = ROOT / "README.md"
-    page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, renew in ((ROOT / "README.md", readme), (ROOT / "book" / "index.md", index)):
+        page.write_text(renew(page.read_text(encoding="utf-8")), encoding="utf-8")
