@@ -1,12 +1,13 @@
 """What does a finished task cost: demand over the week, queues, waiting contexts and failed attempts in one model."""
 
+from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import gammaincc, gammaln
+from scipy.special import gammaincc, gammaln, ndtr
 
 from econmodel import simulate, units
 
@@ -15,7 +16,7 @@ CAUSES = ("ideal", "provisioning for the peak", "latency headroom", "contexts wa
 #: How the fleet follows demand.
 SCALINGS = ("fixed", "hourly", "perfect")
 #: Relative values, each as likely, of an exponential law with mean 1.
-_EXPONENTIAL = -np.log1p(-(np.arange(64) + 0.5) / 64) / np.mean(-np.log1p(-(np.arange(64) + 0.5) / 64))
+_EXPONENTIAL = -np.log1p(-(np.arange(256) + 0.5) / 256)
 #: Mixes of two workloads at which replicas are computed; between them is interpolated.
 _MIXES = 5
 _HOUR = 3600.0
@@ -75,6 +76,7 @@ class Workload:
     peak_tokens: float | None = None
     pairs: float | None = None
     input_quantiles: np.ndarray | Sequence[float] | None = None
+    peak_quantiles: np.ndarray | Sequence[float] | None = None
     new_quantiles: np.ndarray | Sequence[float] | None = None
     output_quantiles: np.ndarray | Sequence[float] | None = None
 
@@ -91,7 +93,7 @@ class Workload:
         units.positive(np.subtract(self.input_tokens, self.cached_tokens), "input_tokens - cached_tokens")
         for name in ("wait_s", "cpu_s"):
             units.non_negative(getattr(self, name), name)
-        for name in ("peak_tokens", "pairs", "input_quantiles", "new_quantiles", "output_quantiles"):
+        for name in ("peak_tokens", "pairs", "input_quantiles", "peak_quantiles", "new_quantiles", "output_quantiles"):
             if getattr(self, name) is not None:
                 units.non_negative(getattr(self, name), name)
 
@@ -124,11 +126,13 @@ def workload(calls, *, name, tasks_per_s, attempts=1.0):
     new = table["input_tokens"] - np.minimum(table["cached_tokens"], table["input_tokens"] - 1)
     later = table["session"].duplicated()
     peak = (table["input_tokens"] + table["output_tokens"]).groupby(table["session"]).transform("max")
-    levels = (np.arange(64) + 0.5) / 64
 
     def law(column):
-        edges = np.array_split(np.sort(column.to_numpy(float)), 64 if len(column) >= 64 else 1)
-        return np.array([part.mean() for part in edges]) if len(column) >= 64 else np.quantile(column, levels)
+        return (
+            np.quantile(column, (np.arange(256) + 0.5) / 256)
+            if len(column) < 1024
+            else np.array([part.mean() for part in np.array_split(np.sort(column), 256)])
+        )
 
     return Workload(
         name=name, tasks_per_s=tasks_per_s, attempts=attempts, calls_per_task=float(len(table) / (~later).sum()),
@@ -137,7 +141,7 @@ def workload(calls, *, name, tasks_per_s, attempts=1.0):
         wait_s=float(table["wait_s"][later].mean()) if later.any() else 0.0,
         cpu_s=float(table["cpu_s"].mean()) if "cpu_s" in table else 0.0, peak_tokens=float(peak.mean()),
         pairs=float((new * (table["input_tokens"] - new / 2)).mean()),
-        input_quantiles=law(table["input_tokens"]), new_quantiles=law(new),
+        input_quantiles=law(table["input_tokens"]), peak_quantiles=law(peak), new_quantiles=law(new),
         output_quantiles=law(table["output_tokens"]),
     )  # fmt: skip
 
@@ -184,40 +188,26 @@ class Prices:
                 units.non_negative(getattr(self, name), name)
 
 
-class _Prompt(NamedTuple):
-    """Moments of the part of a prompt that is computed: mean over calls."""
-
-    tokens: np.ndarray
-    square: np.ndarray
-    steps: np.ndarray
-    short: np.ndarray
-    pairs: np.ndarray
-
-
-class _Calls(NamedTuple):
-    """Means over the calls of a mix; what they read and the room they take is weighted by how long they decode."""
-
-    new: _Prompt
-    whole: _Prompt
-    output: np.ndarray
-    read: np.ndarray
-    room: np.ndarray
-    tokens: np.ndarray
-    peak: np.ndarray
-    waits: np.ndarray
-    returning: np.ndarray
-    cpu: np.ndarray
-
-
-class _Box(NamedTuple):
-    """A replica under a policy: steps by number of tokens, and what fits."""
-
-    server: simulate.Server
-    policy: simulate.Policy
-    step: np.ndarray
-    slow: np.ndarray
-    link: float
-    tier_bytes: float
+#: What is computed of prompts: mean, mean square, steps and pairs; mean of a step's part; moments with pairs.
+_Prompt = namedtuple("_Prompt", "tokens square steps part pairs cross pairs_square")
+#: Means over calls; tokens read and room taken are weighted by answers, contexts sent by calls that return, parked by
+#: waits, peaks by how long a session stays.
+_Calls = namedtuple(
+    "_Calls", "new whole output read room size size_square sent parked stay peak peak_square waits returning cpu"
+)
+#: Calls per second by number in service, and of a call: waits for link and prefill, own prefill and load, decoding,
+#: a step without prompts, share of time with a line for prefill; what decides how that line holds decoding up: share
+#: lost, wait and time in line, time if always held up, work in line of a call and what is left of it; GPU time.
+_Pace = namedtuple("_Pace", "rate wait alone decoding step line slowed behind first full work left prefill_s decode_s")
+#: Share of calls whose context is moved out and back, and of those that compute it again.
+_Fates = namedtuple("_Fates", "moved lost")
+#: A replica as a birth-death chain: sums of log rates, weights of nodes, calls served at each; sessions that fit.
+_Chain = namedtuple("_Chain", "nodes pace total weight serving fits scale waits first limit")
+#: A chain at a rate of calls.
+_State = namedtuple("_State", "time in_service wait late share queued extra blocked")
+#: A replica under a policy: table of steps, what fits below HBM, and the link to it.
+_Box = namedtuple("_Box", "server policy step slow link tier_bytes")
+_NONE = _Fates(np.zeros(1), np.zeros(1))
 
 
 def _axis(value):
@@ -229,29 +219,34 @@ def _law(values):
     return relative / relative.mean()
 
 
-def _prompt(mean, values, pairs, chunk):
-    law = _law(values)
-    tokens = _axis(mean) * law
-    short = np.minimum(tokens, chunk)
-    return _Prompt(
-        np.asarray(mean, float), (tokens**2).mean(-1), np.ceil(np.maximum(tokens, 1) / chunk).mean(-1),
-        (short**2).mean(-1) / short.mean(-1), np.asarray(pairs, float),
-    )  # fmt: skip
+def _prompt(mean, cached, law, pairs, again, box):
+    """Moments of what is computed of a prompt; `again` is the rate at which a session that does not wait calls."""
+    chunk, tokens = box.policy.chunk_tokens, _axis(mean) * _law(law)
+    part, over = np.minimum(tokens, chunk), tokens * (_axis(cached) + tokens / 2)
+    over = over if pairs is None else over * _axis(pairs) / over.mean(-1, keepdims=True)
+    steps = np.ceil(np.maximum(tokens, 1) / chunk)
+    # behind a long prompt there wait no more calls than there are sessions: of those outside exp(-t / Z) are left
+    alone = (tokens / chunk * box.step[chunk] + box.server.attention_s * over) * box.slow[..., 0]
+    met = 1 / (1 + alone * _axis(again) / 3)
+    means = [x.mean(-1) for x in (tokens, met * tokens**2, steps, part**2, over, met * over * tokens, met * over**2)]
+    return _Prompt(*means)._replace(part=means[3] / part.mean(-1))
 
 
-def _calls(w, chunk):
-    """Means over the calls of one workload."""
-    new, spread = np.subtract(w.input_tokens, w.cached_tokens), (_law(w.output_quantiles) ** 2).mean()
-    square = [np.square(mean) * (_law(law) ** 2).mean() / 2
-              for mean, law in ((new, w.new_quantiles), (w.input_tokens, w.input_quantiles))]  # fmt: skip
-    pairs = np.multiply(new, w.cached_tokens) + square[0] if w.pairs is None else w.pairs
-    output, tokens = np.asarray(w.output_tokens, float), np.add(w.input_tokens, w.output_tokens)
-    returning = 1 - 1 / np.asarray(w.calls_per_task, float)
+def _calls(w, box):
+    output, size = np.asarray(w.output_tokens, float), np.add(w.input_tokens, w.output_tokens)
+    returning, spread = 1 - 1 / np.asarray(w.calls_per_task, float), (_law(w.output_quantiles) ** 2).mean()
+    peak, cached = size if w.peak_tokens is None else np.maximum(w.peak_tokens, size), np.asarray(w.cached_tokens)
+    square, peak_square = (
+        mean**2 * (_law(law) ** 2).mean() for mean, law in ((size, w.input_quantiles), (peak, w.peak_quantiles))
+    )
+    gap, decoding = np.add(w.wait_s, w.cpu_s), output * box.step[1] * box.slow[..., 0, 0]
+    again, waits = returning / (gap + decoding), returning * gap
+    stay = waits + decoding
     return _Calls(
-        _prompt(new, w.new_quantiles, pairs, chunk), _prompt(w.input_tokens, w.input_quantiles, square[1], chunk),
-        output, output * (w.input_tokens + output * spread / 2), output * tokens, tokens,
-        tokens if w.peak_tokens is None else np.maximum(w.peak_tokens, tokens),
-        returning * np.add(w.wait_s, w.cpu_s), returning, np.asarray(w.cpu_s, float),
+        _prompt(np.subtract(w.input_tokens, cached), cached, w.new_quantiles, w.pairs, again, box),
+        _prompt(w.input_tokens, 0.0 * cached, w.input_quantiles, None, again, box), output,
+        output * (w.input_tokens + output * spread / 2), output * size, size, square, returning * size, waits * size,
+        stay, stay * peak, stay * peak_square, waits, returning, np.asarray(w.cpu_s, float),
     )  # fmt: skip
 
 
@@ -263,273 +258,267 @@ def _mixed(shares, values):
 
 
 def _box(replica, policy, context, speed):
-    server = simulate.server(
-        replica, max_batch=policy.max_batch, chunk_tokens=policy.chunk_tokens, context_tokens=context
-    )
+    table = dict(max_batch=policy.max_batch, chunk_tokens=policy.chunk_tokens, context_tokens=context)
+    server = simulate.server(replica, **table)
     tiers = policy.tiers if policy.residency in ("move", "evict") else ()
     link = min([policy.link_bytes_per_s, *(tier.bandwidth_bytes_per_s for tier in tiers)]) if tiers else np.inf
-    slow = 1 / units.positive(speed, "speed")[..., None, None]
-    step = np.asarray(server.step_s, float)
+    slow, step = 1 / units.positive(speed, "speed")[..., None, None], np.asarray(server.step_s, float)
     return _Box(server, policy, step, slow, link, sum(tier.capacity_bytes for tier in tiers))
-
-
-def _step(box, tokens):
-    """Time of a step by its tokens, linear between whole numbers."""
-    tokens = np.clip(tokens, 0, len(box.step) - 1)
-    low = np.minimum(tokens.astype(np.int64), len(box.step) - 2)
-    return box.step[low] + (tokens - low) * (box.step[low + 1] - box.step[low])
-
-
-class _Share(NamedTuple):
-    """Share of calls whose context is moved out and back, and of those that compute it again."""
-
-    moved: np.ndarray
-    lost: np.ndarray
 
 
 def _kv(box, tokens):
     return box.server.kv_fixed_bytes + box.server.kv_bytes_per_token * tokens
 
 
-def _fates(box, calls, rate):
-    """What becomes of contexts at a rate of calls per replica."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        wait = np.where(calls.returning > 0, calls.waits / calls.returning, 0.0)
-        size, policy = _kv(box, calls.tokens), box.policy
-        if policy.residency == "hold":
-            out = np.zeros_like(wait)
-        elif policy.residency == "evict":
-            free = np.maximum(box.server.memory_bytes / size - rate * calls.output * box.step[1] * box.slow[..., 0], 0)
-            out = 1 - np.minimum(free / (rate * calls.waits), 1.0)
-            out = np.where(rate * calls.waits > 0, out, 0.0)
-        else:
-            idle = policy.idle_s if policy.residency == "move" else 0.0
-            out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
-        there = rate * out * calls.waits * size
-        kept = np.where(there > box.tier_bytes, box.tier_bytes / there, 1.0) if box.tier_bytes else 0.0
-    return _Share(calls.returning * out * kept, out * (1 - kept))
+def _transfer(box, calls):
+    return _kv(box, calls.sent / np.maximum(calls.returning, 1e-300)) / box.link
 
 
-def _in_service(box, calls):
-    """Most calls in service: places of the batch, and room for their contexts."""
-    with np.errstate(divide="ignore"):
-        return np.minimum(box.policy.max_batch, box.server.memory_bytes / _kv(box, calls.room / calls.output))
+def _packed(box, mean, square, weighted):
+    """
+    Contexts of unequal size that fit at a time, and their number's squared variation per context.
+
+    The next in line waits until it fits: half of its size, which is more likely a large one, stays empty on average.
+    """
+    fixed, each = box.server.kv_fixed_bytes, box.server.kv_bytes_per_token
+    ratio = (fixed**2 + 2 * fixed * each * mean + each**2 * square) / _kv(box, mean)
+    return np.maximum(box.server.memory_bytes - ratio / 2, 0) / _kv(box, weighted), ratio / _kv(box, mean)
 
 
-def _nodes(top):
-    """Numbers in hand at which a chain is evaluated: each one at first, then a root apart."""
-    nodes = [0]
+def _nodes(box, calls):
+    """Numbers in hand at which a chain is evaluated: each one at first, then less than a root apart."""
+    room, spread = _packed(box, calls.size, calls.size_square, calls.room / calls.output)
+    reach = 4 * np.sqrt(room * np.maximum(spread - 1, 0))
+    batch = box.policy.max_batch
+    top, nodes = np.max(np.where(room - reach > batch, batch, np.minimum(room + reach, 2 * batch)) + 1), [0]
     while nodes[-1] < top:
         nodes.append(nodes[-1] + max(1, int(0.7 * np.sqrt(nodes[-1]))))
     return np.array(nodes, float)
 
 
-class _Pace(NamedTuple):
-    """Calls per second with so many in service, how long a call then takes where, and its time of the GPUs."""
+def _root(falling, low, high, n):
+    """Largest argument known to have a value not below zero, by false position with the Illinois rule."""
+    at_low, at_high = falling(low), falling(high)
+    side = np.zeros(np.shape(low))
+    for _ in range(n):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            x = low + (high - low) * at_low / (at_low - at_high)
+        x = np.where((x > low) & (x < high), x, (low + high) / 2)
+        y = falling(x)
+        up = y >= 0
+        at_high = np.where(up, np.where(side > 0, at_high / 2, at_high), y)
+        at_low = np.where(up, y, np.where(side < 0, at_low / 2, at_low))
+        low, high, side = np.where(up, x, low), np.where(up, high, x), np.where(up, 1, -1)
+    return low
 
-    rate: np.ndarray
-    wait: np.ndarray
-    alone: np.ndarray
-    decoding: np.ndarray
-    step: np.ndarray
-    line: np.ndarray
-    prefill_s: np.ndarray
-    decode_s: np.ndarray
+
+def _step(box, tokens):
+    low = np.minimum(tokens.astype(np.int64), len(box.step) - 2)
+    return box.step[low] + (tokens - low) * (box.step[low + 1] - box.step[low])
 
 
-def _rates(box, calls, fates, nodes):
-    """Calls finished per second with so many in service: a closed network of link, prefill and decoding."""
-    keep = 1 - fates.lost
-    prompt = _Prompt(*(keep * n + fates.lost * w for n, w in zip(calls.new, calls.whole, strict=True)))
-    prompt = _Prompt(*(field[..., None] for field in prompt))
+def _pace(box, calls, fates, n):
+    """Closed network of link, line for prefill and decoding with n calls, by approximate mean-value analysis."""
+    prompt = _Prompt(*((new + fates.lost * (all_ - new))[..., None]
+                       for new, all_ in zip(calls.new, calls.whole, strict=True)))  # fmt: skip
     output, context = np.maximum(calls.output - 1, 1)[..., None], (calls.read / calls.output)[..., None]
-    moved, chunk = fates.moved[..., None], box.policy.chunk_tokens
-    transfer = _kv(box, calls.tokens)[..., None] / box.link
-    room = _in_service(box, calls)[..., None]
-    n = np.maximum(np.minimum(nodes[1:], room), 1e-9)
-    others = np.maximum(1 - 1 / n, 0)
-    pair_s = box.server.attention_s * prompt.pairs
+    moved, transfer = fates.moved[..., None], _transfer(box, calls)[..., None]
+    chunk, others, pair_s = box.policy.chunk_tokens, np.maximum(1 - 1 / n, 0), box.server.attention_s
 
     def at(decoding):
         beside = decoding * others
-        bare = _step(box, beside) + box.server.context_s * context * beside
-        busy = _step(box, 1 + beside) + box.server.context_s * context * (1 + beside)
-        together = beside / output
-        with np.errstate(invalid="ignore", divide="ignore"):
-            shared = np.where(together > 0, together / -np.expm1(-together), 1.0)
-        width = np.minimum(prompt.short * shared, chunk)
-        own = (_step(box, beside + width) - _step(box, beside)) * prompt.tokens / width + pair_s
+        read = box.server.context_s * context
+        bare, busy = _step(box, beside) + read * beside, _step(box, 1 + beside) + read * (1 + beside)
+        together = np.maximum(beside / output, 1e-12)  # prompts that come within a step share it
+        part = np.minimum(prompt.part * together / -np.expm1(-together), chunk)
+        plain = _step(box, beside)
+        own = (_step(box, beside + part) - plain) * prompt.tokens / part + pair_s * prompt.pairs
         rate = decoding / (output * busy + decoding * others * own) / box.slow
-        line = (prompt.tokens / chunk * (bare + _step(box, beside + chunk) - _step(box, beside)) + pair_s) * box.slow
-        used = rate * line * others
-        link = 2 * rate * moved * transfer * others
+        long = bare + _step(box, beside + chunk) - plain
+        work = (prompt.tokens / chunk * long + pair_s * prompt.pairs) * box.slow
+        square = (long / chunk) ** 2 * prompt.square + 2 * long / chunk * pair_s * prompt.cross
+        left = (square + pair_s**2 * prompt.pairs_square) * box.slow**2 / (2 * work)
+        line, link = rate * work * others, 2 * rate * moved * transfer * others
         with np.errstate(divide="ignore", invalid="ignore"):
-            behind = line * used * prompt.square / prompt.tokens**2 / (2 * (1 - used))
-            queue = moved * link * transfer / (2 * (1 - link))
-        aligned = others * box.slow / 2 * (bare + np.minimum(used, 1) * own * width / prompt.tokens)
-        wait = np.where((used < 1) & (link < 1), behind + queue + aligned, np.inf)
-        alone = (prompt.steps * bare + own) * box.slow + moved * transfer
+            # while the line is held up by a prompt, few answers end and few calls come back to it
+            met = line * bare / (long * (1 - line) + line * bare)
+            behind = np.where(line < 1, met * left / (1 - line), np.inf)
+            queue = np.where(link < 1, moved * link * transfer / (2 * (1 - link)), np.inf)
+        aligned = others / 2 * box.slow * (bare + np.minimum(line, 1) * own * part / prompt.tokens)
+        first = (prompt.steps * bare + own) * box.slow
         return _Pace(
-            rate,
-            wait,
-            alone,
-            decoding / rate,
-            bare * box.slow,
-            used,
-            own * box.slow,
-            output * busy * box.slow / decoding,
-        )
+            rate, behind + queue + aligned, first + moved * transfer, decoding / rate, bare * box.slow, line,
+            1 - bare / long, behind, first, output * long * box.slow, work, left, own * box.slow,
+            output * busy * box.slow / np.maximum(decoding, 1e-300),
+        )  # fmt: skip
 
-    low, high = np.zeros_like(n), n + np.zeros(np.broadcast_shapes(n.shape, box.slow.shape, moved.shape))
-    low = low + 0 * high
-    for _ in range(30):
-        middle = (low + high) / 2
-        pace = at(middle)
-        over = middle + pace.rate * (pace.wait + pace.alone) > n
-        low, high = np.where(over, low, middle), np.where(over, middle, high)
-    pace = at(low)
-    return pace._replace(rate=np.maximum.accumulate(np.where(room >= 1, pace.rate, 0.0), axis=-1))
+    def lacking(decoding):
+        pace = at(decoding)
+        held = np.minimum(decoding + pace.rate * (pace.wait + pace.alone), 1e300)
+        return (n - held) / (n + held)
+
+    low = np.zeros(np.broadcast_shapes(n.shape, box.slow.shape, moved.shape)) + 1e-9 * n
+    return at(_root(lacking, low, n + 0 * low, 14))
 
 
-class _State(NamedTuple):
-    """A replica at a rate of calls."""
-
-    time: np.ndarray
-    in_service: np.ndarray
-    wait: np.ndarray
-    p_wait: np.ndarray
-    weights: np.ndarray
-
-
-def _chain(rates, nodes):
-    """Sum of the logarithms of rates up to each node, and how many numbers a node stands for."""
-    with np.errstate(divide="ignore"):
-        log = np.log(rates)
-    log = np.concatenate([log[..., :1], log], axis=-1)
-    gap = np.diff(nodes)
-    steps = (gap * (log[..., 1:] + log[..., :-1]) + log[..., 1:] - log[..., :-1]) / 2
-    total = np.concatenate([np.zeros((*log.shape[:-1], 1)), np.cumsum(steps, axis=-1)], axis=-1)
+def _chain(box, calls, fates, nodes, hold=False):
+    """Birth-death chain of one replica; `hold` where sessions keep their room between calls."""
+    room, spread = (x[..., None] for x in _packed(box, calls.size, calls.size_square, calls.room / calls.output))
+    peak = calls.peak / calls.stay
+    fits, variation = (x[..., None] for x in _packed(box, peak, calls.peak_square / calls.stay, peak))
+    waits = calls.waits[..., None]
+    kept = hold & (waits > 0) & np.isfinite(fits)
+    fits = np.where(kept, fits, np.inf)
+    sigma = np.sqrt(np.maximum(room * (spread - 1), 1e-12))
+    with np.errstate(invalid="ignore", over="ignore"):
+        over = np.where(np.isfinite(room), (nodes - room) / sigma, -np.inf)
+        excess = sigma * (over * ndtr(over) + np.exp(-(over**2) / 2) / np.sqrt(2 * np.pi))
+    serving = np.where(kept | (over < -38), nodes, nodes - excess)
+    serving = np.maximum(np.minimum(serving, box.policy.max_batch), 1e-9)
+    pace = _pace(box, calls, fates, serving[..., 1:])
+    rate = np.maximum.accumulate(np.where(np.minimum(fits, room) >= 1, pace.rate, 0.0), axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log = np.log(rate)
+        log, gap = np.concatenate([log[..., :1], log], axis=-1), np.diff(nodes)
+        steps = (gap * (log[..., 1:] + log[..., :-1]) + log[..., 1:] - log[..., :-1]) / 2
+    total = np.concatenate([0 * steps[..., :1], np.cumsum(steps, axis=-1)], axis=-1)
     weight = (np.append(gap, 1) + np.append(1, gap)) / 2
-    return total, weight
-
-
-def _held_rate(box, calls, rates, nodes):
-    """Highest rate at which sessions that keep their room can be served."""
-    held = _held(box, calls)[..., None]
-    total, weight = _chain(rates, nodes)
-    ref, waits = rates[..., -1:], calls.waits[..., None]
-
-    def mass(room):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            left = room - nodes
-            log = nodes * np.log(ref) - total + np.where(left > 0, left * np.log(ref * waits), 0.0)
-            log = np.where(left > -1, log - gammaln(np.maximum(left + 1, 1e-12)), -np.inf)
-            top = log.max(axis=-1, keepdims=True)
-            top = np.where(np.isfinite(top), top, 0.0)
-            return top[..., 0] + np.log((weight * np.exp(log - top)).sum(axis=-1))
-
-    with np.errstate(over="ignore", invalid="ignore"):
-        rate = ref[..., 0] * np.exp(mass(held - 1) - mass(held))
-    rate = np.where((calls.waits > 0) & np.isfinite(held[..., 0]), rate, ref[..., 0])
-    return np.where(held[..., 0] >= 1, np.minimum(np.nan_to_num(rate, nan=0.0), ref[..., 0]), 0.0)
-
-
-def _held(box, calls):
-    return box.server.memory_bytes / _kv(box, calls.peak)
-
-
-def _state(rate, box, calls, rates, nodes, top, held):
-    """Birth-death chain of one replica; `top` is the rate at which it saturates."""
-    total, weight = _chain(rates, nodes)
-    room = _in_service(box, calls)[..., None]
-    rate = np.asarray(rate, float)[..., None]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        log = np.where(nodes > 0, nodes * np.log(rate), 0.0) - total
-        log = np.where(np.isnan(log), -np.inf, log)
-        p = weight * np.exp(log - np.where(np.isfinite(log), log, -np.inf).max(axis=-1, keepdims=True))
-        if held:
-            waits, left = rate * calls.waits[..., None], _held(box, calls)[..., None] - nodes
-            inside = np.where(left > -1, gammaincc(np.maximum(left + 1, 1e-12), waits), 0.0)
-            inside = np.where(waits > 0, inside, left >= 0)
-            at = np.where(left > -1, left * np.log(waits) - waits - gammaln(np.maximum(left + 1, 1e-12)), -np.inf)
-            full = p * np.where(waits > 0, np.exp(at), 0.0)
-        else:
-            inside, full = 1.0, np.where(nodes == nodes[-1], p / weight, 0.0)
-        ratio = np.minimum(rate[..., 0] / top, 1.0)
-        last = full.sum(axis=-1)
-        tail = last * ratio / (1 - ratio)
-        beyond = tail / (1 - ratio)
-        serving = np.minimum(nodes, room)
-        mass = (p * inside).sum(axis=-1) + tail
-        each = np.where(last > 0, (full * serving).sum(axis=-1) / last, 0.0)
-        in_service = ((p * inside * serving).sum(axis=-1) + tail * each) / mass
-        line = ((p * inside * (nodes - serving)).sum(axis=-1) + beyond) / mass
-        if not held:
-            line = line + tail * (nodes[-1] - each) / mass
-        late = ((p * inside * (nodes >= room)).sum(axis=-1) + tail) / mass
-        seen = p * inside
-        weights = seen / seen.sum(axis=-1, keepdims=True)
-        alone = 1 / rates[..., 0]
-        rate = rate[..., 0]
-        time = np.where(rate > 0, (in_service + line) / rate, alone)
-        wait = np.where(rate > 0, line / rate, 0.0)
-    bad = ~(ratio < 1)
-    return _State(np.where(bad, np.inf, time), in_service, np.where(bad, np.inf, wait), late, weights)
-
-
-def _capacity(target, box, calls, rates, nodes, held):
-    """Highest rate of calls at which a replica keeps the mean time of a call at or below a target."""
-    top = _held_rate(box, calls, rates, nodes) if held else rates[..., -1]
-    with np.errstate(divide="ignore"):
-        top = np.minimum(top, box.policy.cpu_cores / np.maximum(calls.cpu, 1e-300))
-        limit = rates[..., -1] if not held else _held_rate(box, calls, rates, nodes)
-        low, high = np.zeros_like(top), top
-        for _ in range(40):
-            middle = (low + high) / 2
-            ok = _state(middle, box, calls, rates, nodes, limit, held).time <= target
-            low, high = np.where(ok, middle, low), np.where(ok, high, middle)
-    return np.where(np.isinf(target), top, low)
-
-
-def _settled(target, box, calls, nodes, held):
-    """Rate at a target with waiting contexts where the policy puts them, whose fates depend on that rate."""
-    rate = _capacity(
-        target, box, calls, _rates(box, calls, _Share(0 * calls.cpu, 0 * calls.cpu), nodes).rate, nodes, False
-    )
-    if box.policy.residency == "hold":
-        fates = _fates(box, calls, rate)
-        return np.minimum(rate, _capacity(target, box, calls, _rates(box, calls, fates, nodes).rate, nodes, True))
-    free, seen = rate, rate
-    for _ in range(12):
-        fates = _fates(box, calls, seen)
-        rate = np.minimum(free, _capacity(target, box, calls, _rates(box, calls, fates, nodes).rate, nodes, False))
-        if np.allclose(rate, seen, rtol=1e-9):
-            break
-        fixed = (fates.lost == 0) & (fates.moved == calls.returning * 0 + fates.moved)
-        seen = (seen + rate) / 2 if not np.all(fixed) else rate
-    return rate
-
-
-def _mixes(calls_per_s):
-    """Shares of workloads at which capacity is computed, and a function that brings it to the hours."""
-    total = sum(calls_per_s)
+    chain = _Chain(nodes, pace._replace(rate=rate), total, weight, serving, fits, 1 / variation, waits,
+                   1 - calls.returning, rate[..., -1])  # fmt: skip
+    if not kept.any():
+        return chain
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = [np.where(total > 0, own / total, 1 / len(calls_per_s)) for own in calls_per_s]
-    if len(shares) == 1:
-        return [np.ones((*total.shape[:-1], 1))], lambda value: value
-    if len(shares) > 2 or total.shape[-1] <= _MIXES:
-        return shares, lambda value: value
+        ref = rate[..., -1:]
+        log = nodes * np.log(ref) - total + np.log(weight)
+        full, before = (log + _log_full(chain, ref, fits - less) for less in (0, 1))
+        most = np.maximum(full.max(-1, keepdims=True), before.max(-1, keepdims=True))
+        ratio = np.exp(before - most).sum(-1) / np.exp(full - most).sum(-1)
+        limit = np.where(kept[..., 0], np.minimum(rate[..., -1], ref[..., 0] * ratio), rate[..., -1])
+    return chain._replace(limit=np.nan_to_num(limit))
+
+
+def _log_full(chain, rate, fits):
+    """Logarithm of the probability that just the sessions wait that fit beside those in service."""
+    left, mean = (fits - chain.nodes) * chain.scale, rate * chain.waits * chain.scale
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log = left * np.log(mean) - mean - gammaln(np.maximum(left + 1, 1e-12))
+    return np.where((left > -1) & np.isfinite(fits), log, -np.inf)
+
+
+def _state(chain, rate):
+    """A replica at a rate of calls, as by `utilization.state_dependent_queue`, with sessions that hold their room."""
+    nodes, pace, lam = chain.nodes, chain.pace, rate[..., None]
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        left, inside = (chain.fits - nodes) * chain.scale, 1.0
+        log = np.where(nodes > 0, nodes * np.log(lam), 0.0) - chain.total
+        log = np.where(np.isnan(log) | (left <= -1), -np.inf, log)
+        p = chain.weight * np.exp(log - log.max(axis=-1, keepdims=True))
+        if np.isfinite(chain.fits).any():
+            inside = gammaincc(np.maximum(left + 1, 1e-12), lam * chain.waits * chain.scale)
+            inside = np.where(np.isfinite(left), np.where(left > -1, inside, 0.0), 1.0)
+        full = p * np.exp(_log_full(chain, lam, chain.fits))
+        seen = p * inside
+        grows, held = rate / pace.rate[..., -1], rate / chain.limit
+        last = seen[..., -1] / chain.weight[-1] * grows / (1 - grows)  # more in hand than the last node
+        outside = full.sum(-1) * held / (1 - held)  # more sessions than fit
+        each = np.where(outside > 0, (full * chain.serving).sum(-1) / full.sum(-1), 0.0)
+        mass = seen.sum(-1) + last + outside
+        serving = (seen * chain.serving).sum(-1) + last * chain.serving[..., -1] + outside * each
+        line = (seen * (nodes - chain.serving)).sum(-1) + outside / (1 - held)
+        line = (line + last * (nodes[-1] - chain.serving[..., -1] + 1 / (1 - grows))) / mass
+        late = 1 - (seen * chain.serving / np.maximum(nodes, 1)).sum(-1) / mass - seen[..., 0] / mass
+        late = np.where(outside > 0, (full.sum(-1) + outside) / mass * chain.first, np.maximum(late, 0.0))
+        share = seen[..., 1:] * pace.rate
+        share = np.where(share.any(-1, keepdims=True), share / share.sum(-1, keepdims=True), nodes[1:] == 1)
+        means = [(share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12]]
+        queued, extra, blocked = _held_up(rate, *means)
+        serving = serving / mass
+        time = np.where(rate > 0, (serving + line) / rate + queued + extra, 1 / pace.rate[..., 0])
+        wait = np.where(rate > 0, line / rate, 0.0)
+    stable = (rate < chain.limit) | (rate == 0)
+    time, wait = (np.where(stable, x, np.inf) for x in (time, wait))
+    return _State(time, serving, wait, late, share, queued, extra, blocked)
+
+
+def _held_up(rate, slowed, behind, first, full, work, left):
+    """
+    Time by which the line that a call leaves behind at its first token holds its decoding up, beyond the mean.
+
+    The line is a first-come queue with load r, which lasts a busy period that starts with the work r T of the calls
+    that came in the time T of the call ahead. If the call would decode M if always held up, it loses the share `slowed`
+    of the shorter of both; both taken as exponential, with the busy period's transform to second order.
+    """
+    busy = np.minimum(rate * work, 1 - 1e-9)
+    waited = busy * left / (1 - busy)
+    slope = 1 - busy - left / full
+    ends = (np.sqrt(slope**2 + 4 * left / full) - slope) / (2 * left)
+    ahead = busy * (waited + first) * ends
+    return np.maximum(waited - behind, 0), slowed * full * ahead / (1 + ahead), busy
+
+
+def _capacity(target, box, calls, chain):
+    """Highest rate of calls at which a replica keeps the mean time of a call at or below a target."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        top = np.minimum(chain.limit, box.policy.cpu_cores / calls.cpu)
+        top = np.broadcast_to(top, np.broadcast_shapes(top.shape, np.shape(target)))
+        rate = _root(lambda rate: 1 / _state(chain, rate).time - 1 / target, 0 * top, top, 14)
+        alone = _state(chain, 0 * top).time <= target
+    return np.where(np.isinf(target), top, np.where(alone, rate, 0.0))
+
+
+def _parked(box, calls):
+    """Bytes of contexts that wait, times how long, per call."""
+    return box.server.kv_fixed_bytes * calls.waits + box.server.kv_bytes_per_token * calls.parked
+
+
+def _fates(box, calls, rate):
+    """What becomes of contexts at a rate of calls per replica."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wait, there = calls.waits / calls.returning, rate * _parked(box, calls)
+        if box.policy.residency == "evict":  # waits taken as exponential: the last ones to leave are found
+            working = rate * calls.output * box.step[1] * box.slow[..., 0] * _kv(box, calls.room / calls.output)
+            free = np.maximum(box.server.memory_bytes - working, 0)
+            out = np.where(there > free, 1 - free / there, 0.0)
+        else:
+            idle = dict(hold=np.inf, move=box.policy.idle_s).get(box.policy.residency, 0.0)
+            out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
+        kept = np.nan_to_num(np.minimum(box.tier_bytes / (there * out), 1)) if box.tier_bytes else 0.0
+    return _Fates(calls.returning * out * kept, out * (1 - kept))
+
+
+def _settled(target, box, calls, nodes, free):
+    """Rate at a target with waiting contexts where the policy puts them; where that depends on the rate, both."""
+    rate, before = free, None
+    for _ in range(12):
+        fates = _fates(box, calls, rate)
+        if before is not None and np.allclose(fates.lost, before.lost, atol=1e-6):
+            break
+        chain = _chain(box, calls, fates, nodes, box.policy.residency == "hold")
+        found = np.minimum(free, _capacity(target, box, calls, chain))
+        rate, before = found if before is None else (rate + found) / 2, fates
+    return rate, fates
+
+
+def _mixes(rates):
+    """Shares of workloads at which capacity is computed, and a function that brings it to the hours."""
+    total = sum(rates)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = [np.where(total > 0, own / total, 1 / len(rates)) for own in rates]
+    if len(rates) != 2:
+        return [share[..., : 1 if len(rates) == 1 else None] for share in shares], lambda value: value
     low, high = shares[0].min(-1, keepdims=True), shares[0].max(-1, keepdims=True)
     first = low + (high - low) * np.linspace(0, 1, _MIXES)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        place = np.where(high > low, (shares[0] - low) / (high - low), 0.0) * (_MIXES - 1)
+    place = (shares[0] - low) / np.maximum(high - low, 1e-300) * (_MIXES - 1)
     left = np.minimum(place.astype(int), _MIXES - 2)
 
     def at_hours(value):
-        value = np.broadcast_to(value, np.broadcast_shapes(value.shape, first.shape))
-        index = np.broadcast_to(left, (*value.shape[:-1], left.shape[-1]))
-        a, b = (np.take_along_axis(1 / value, index + i, axis=-1) for i in (0, 1))
-        return 1 / (a + (place - left) * (b - a))
+        with np.errstate(divide="ignore"):
+            inverse = np.minimum(1 / value, 1e300)
+        shape = np.broadcast_shapes(inverse.shape[:-1], left.shape[:-1])
+        inverse, index = (np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inverse, left))
+        a, b = (np.take_along_axis(inverse, index + i, axis=-1) for i in (0, 1))
+        mixed = a + (place - left) * (b - a)
+        return np.where(mixed < 1e250, 1 / mixed, 0.0)
 
     return [first, 1 - first], at_hours
 
@@ -542,14 +531,8 @@ def _fleet(need, scaling, whole=True):
     return hourly if scaling == "hourly" else hourly.max(-1, keepdims=True) + 0 * hourly
 
 
-class _Costs(NamedTuple):
-    """A week, by hour."""
-
-    replicas: np.ndarray
-    idle: np.ndarray
-    cores: np.ndarray
-    tier_gb: np.ndarray
-    usd: np.ndarray
+#: A week, by hour.
+_Costs = namedtuple("_Costs", "replicas idle cores tier_gb usd")
 
 
 def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole=True):
@@ -562,7 +545,7 @@ def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole=True):
     return _Costs(fleet, idle, cores, tier_gb, usd)
 
 
-def _checked(works, latency_target, scaling, policy):
+def _checked(works, latency_target, scaling):
     works = [works] if isinstance(works, Workload) else list(works)
     if not works:
         raise ValueError("workload = [] is not allowed: at least one")
@@ -575,39 +558,34 @@ def _checked(works, latency_target, scaling, policy):
 
 
 def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
-    """Costs with one cause after the other switched on, and tasks finished in the week."""
+    """Costs with one cause after the other switched on, and what the plan needs besides."""
     context = float(np.mean([np.mean(w.input_tokens) for w in works]))
     box = _box(replica, policy, context, speed)
-    each = [_calls(w, policy.chunk_tokens) for w in works]
-    target = target[..., None]
+    each = [_calls(w, box) for w in works]
+    target, chips = target[..., None], replica.n_accelerators
     asked = [_axis(w.calls_per_task) * w.tasks_per_s for w in works]
     tried = [rate * _axis(w.attempts) for rate, w in zip(asked, works, strict=True)]
-    stages, before = [], None
+    stages, alike = [], len(works) == 1
     for rates in (asked, tried):
         total, (shares, at_hours) = sum(rates), _mixes(rates)
-        calls = _mixed(shares, each)
-        top = float(np.nanmax(_in_service(box, calls), initial=1))
-        nodes = _nodes(max(1, np.ceil(min(top, policy.max_batch))))
-        if before is None:
-            free = _rates(box, calls, _Share(0 * calls.cpu, 0 * calls.cpu), nodes).rate
-            caps = [_capacity(t, box, calls, free, nodes, False) for t in (np.inf + 0 * target, target)]
-        held = _settled(target, box, calls, nodes, policy.residency == "hold")
-        fates = _fates(box, calls, held)
-        parked = held * fates.moved / np.maximum(calls.returning, 1e-300) * calls.waits * _kv(box, calls.tokens) / 1e9
-        with np.errstate(divide="ignore", invalid="ignore"):
-            cores = sum(own * _axis(w.cpu_s) for own, w in zip(rates, works, strict=True))
 
-            def need(cap, total=total, at_hours=at_hours):
+        def need(cap, total=total, at_hours=at_hours):
+            with np.errstate(divide="ignore", invalid="ignore"):
                 return np.where(total > 0, total / at_hours(cap), 0.0)
 
-            tier_gb = np.where(total > 0, total * at_hours(held / np.maximum(parked, 1e-300)) ** -1, 0.0)
-            tier_gb = np.where(np.isfinite(tier_gb), tier_gb, 0.0)
-        n = replica.n_accelerators
-        if before is None:
-            stages.append(_cost(need(caps[0]), cores, 0.0 * total, "perfect", prices, n, whole))
-            stages += [_cost(need(cap), cores, 0.0 * total, scaling, prices, n, whole) for cap in caps]
-        stages.append(_cost(need(held), cores, tier_gb, scaling, prices, n, whole))
-        before = held
+        cores = sum(own * _axis(w.cpu_s) for own, w in zip(rates, works, strict=True))
+        if not stages or not alike:
+            calls = _mixed(shares, each)
+            nodes = _nodes(box, calls)
+            chain = _chain(box, calls, _NONE, nodes)
+            caps = [_capacity(t, box, calls, chain) for t in (np.inf + 0 * target, target)]
+            cap, fates = _settled(target, box, calls, nodes, caps[1])
+            gb = fates.moved / np.maximum(calls.returning, 1e-300) * _parked(box, calls) / 1e9
+            calls_per_gb = at_hours(1 / np.maximum(gb, 1e-300))
+        if not stages:
+            stages.append(_cost(need(caps[0]), cores, 0.0, "perfect", prices, chips, whole))
+            stages += [_cost(need(c), cores, 0.0, scaling, prices, chips, whole) for c in caps]
+        stages.append(_cost(need(cap), cores, total / calls_per_gb, scaling, prices, chips, whole))
     tasks = _HOUR * sum(np.asarray(w.tasks_per_s, float) for w in works)
     return stages, tasks, box, each, tried
 
@@ -636,10 +614,13 @@ def bars(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     Each bar is :math:`b_k = C_k - C_{k-1}`, where :math:`C_k` is the cost of a week with the first k causes switched
     on, over the tasks finished.
     """
-    works, target = _checked(workload, latency_target, scaling, policy)
-    stages, tasks, *_ = _stages(works, replica, prices, target, policy, scaling, speed)
+    works, target = _checked(workload, latency_target, scaling)
+    return _bars(*_stages(works, replica, prices, target, policy, scaling, speed)[:2])
+
+
+def _bars(stages, tasks):
     with np.errstate(invalid="ignore", divide="ignore"):
-        costs = np.stack(np.broadcast_arrays(*((stage.usd.sum(-1) / tasks.sum(-1)) for stage in stages)))
+        costs = np.stack(np.broadcast_arrays(*(stage.usd.sum(-1) / tasks.sum(-1) for stage in stages)))
         steps = np.where(np.isinf(costs[:-1]), 0.0, np.diff(costs, axis=0))
     return dict(zip(CAUSES, [costs[0], *steps], strict=True))
 
@@ -716,130 +697,113 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     >>> bool(abs(planned.waterfall.sum() / planned.totals["usd_per_task"] - 1) < 1e-9)
     True
     """
-    works, target = _checked(workload, latency_target, scaling, policy)
+    works, target = _checked(workload, latency_target, scaling)
     own = (works, replica, prices, target, policy, scaling, speed)
     stages, tasks, box, each, tried = _stages(*own)
-    last, finished = stages[-1], tasks.sum()
+    last = stages[-1]
     if last.usd.ndim > 1:
         raise ValueError(f"workload = arrays of shape {last.usd.shape[:-1]} are not allowed: bars takes draws")
+    hours, (prefill, decode) = _hours(last, box, works, each, tried)
+    waterfall = pd.Series(_bars(stages, tasks), name="usd_per_task").astype(float)
+    calls, usd, chips = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators
+    names = ("input_tokens", "cached_tokens", "output_tokens")
+    sent, cached, output = (
+        _HOUR * sum((rate * getattr(w, name)).sum() for rate, w in zip(tried, works, strict=True)) for name in names
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
-        hours, tokens_s = _hours(last, box, works, each, tried)
-        waterfall = pd.Series(bars(workload, replica, prices=prices, latency_target=latency_target, policy=policy,
-                                   scaling=scaling, speed=speed), name="usd_per_task")  # fmt: skip
-        calls = hours["calls_per_s"].to_numpy()
-        usd, gpu_hours = last.usd.sum(), replica.n_accelerators * last.replicas.sum()
-        idle = replica.n_accelerators * last.idle.sum()
-        served, seconds = _HOUR * calls.sum(), tokens_s.sum(axis=1)
-        kept = waterfall.iloc[3] / waterfall.iloc[:4].sum()
-        names = ("input_tokens", "cached_tokens", "output_tokens")
-        amounts = [
-            _HOUR * sum((rate * getattr(w, name)).sum() for rate, w in zip(tried, works, strict=True)) for name in names
-        ]
-        parts = usd * np.array([(1 - kept) * seconds[0] / seconds.sum(), kept, (1 - kept) * seconds[1] / seconds.sum()])
-        amounts[0] -= amounts[1]
-        million = dict(zip(("input", "cached", "output"), 1e6 * parts / amounts, strict=True))
+        memory = usd * waterfall.iloc[3] / waterfall.iloc[:4].sum()
+        compute = (usd - memory) / (prefill + decode)
         totals = dict(
-            gpu_hours=gpu_hours, replicas_at_peak=last.replicas.max(), usd=usd, tasks=finished,
-            usd_per_task=usd / finished,
-            **{f"usd_per_million_{name}_tokens": value for name, value in million.items()},
-            mean_time=(hours["mean_time"] * calls).sum() / calls.sum(), p99=(hours["p99"] * calls).sum() / calls.sum(),
-            busy_share=(hours["busy_share"] * last.replicas).sum() / last.replicas.sum(), idle_gpu_hours=idle,
-            fill_usd=idle * np.asarray(prices.fill_usd_per_gpu_hour, float), calls=served,
+            gpu_hours=chips * last.replicas.sum(), replicas_at_peak=last.replicas.max(), usd=usd, tasks=tasks.sum(),
+            calls=_HOUR * calls.sum(), usd_per_task=usd / tasks.sum(),
+            usd_per_million_input_tokens=1e6 * compute * prefill / (sent - cached),
+            usd_per_million_cached_tokens=1e6 * memory / cached,
+            usd_per_million_output_tokens=1e6 * compute * decode / output,
+            **{name: (hours[name] * calls).sum() / calls.sum() for name in ("mean_time", "p99")},
+            busy_share=(hours["busy_share"] * last.replicas).sum() / last.replicas.sum(),
+            idle_gpu_hours=chips * last.idle.sum(), fill_usd=chips * (last.idle * prices.fill_usd_per_gpu_hour).sum(),
         )  # fmt: skip
-    totals |= _marginal(own)
-    return Plan(hours, {name: float(value) for name, value in totals.items()}, waterfall.astype(float))
+    return Plan(hours, {name: float(x) for name, x in (totals | _marginal(*own)).items()}, waterfall)
 
 
-#: Points spread evenly in the unit cube of five dimensions.
-_POINTS = ((np.arange(1, 4097) / 1.1673039782614187 ** np.arange(1, 6)[:, None]) + 0.5) % 1
+#: Points spread evenly in the unit cube of seven dimensions.
+_POINTS = (np.arange(1, 4097) / 1.0969815577985598 ** np.arange(1, 8)[:, None] + 0.5) % 1
 
 
-def _slowest(probability, works, shares, calls, box, fates, state, mean):
+def _slowest(probability, works, shares, calls, box, fates, chain, state):
     """Time that a share of calls do not exceed: waits, prefill, load and answer drawn independently of each other."""
-    answer, prompt, place, line, fate = _POINTS
+    answer, prompt, place, line, fate, crowd, blocked = _POINTS
+    number = (np.cumsum(state.share, axis=-1)[:, None, :-1] < crowd[:, None]).sum(-1)
+    pace = _Pace(*(np.take_along_axis(x + 0 * state.share, number, axis=1) for x in chain.pace))
 
     def late(mean, share, u):
-        share = np.clip(share, 1e-12, 1)[:, None]
-        return np.where(u < share, -mean[:, None] / share * np.log(np.maximum(u / share, 1e-12)), 0.0)
+        share = np.clip(share, 1e-12, 1)
+        return np.where(u < share, -mean / share * np.log(np.maximum(u / share, 1e-12)), 0.0)
 
-    waits = late(state.wait, state.p_wait, place) + late(mean["wait"], mean["line"], line)
+    waits = late(state.wait[:, None], state.late[:, None], place) + late(pace.wait, pace.line, line)
+    waits = waits + late(state.extra[:, None], state.blocked[:, None], blocked)
+    waits = waits + late(state.queued[:, None], state.blocked[:, None], line)
     moved, lost = fates.moved[:, None], fates.lost[:, None]
-    load = np.where((fate > lost) & (fate < lost + moved), (_kv(box, calls.tokens) / box.link)[:, None], 0.0)
-    per_token = mean["prefill_s"] / (calls.new.tokens + fates.lost * (calls.whole.tokens - calls.new.tokens))
+    waits = waits + np.where((fate >= lost) & (fate < lost + moved), _transfer(box, calls)[:, None], 0.0)
+    computed = (calls.new.tokens + fates.lost * (calls.whole.tokens - calls.new.tokens))[:, None]
     times, weights = [], []
     for w, share in zip(works, shares, strict=True):
-        new, whole, output = (np.quantile(_law(law), u) * value for law, u, value in (
-            (w.new_quantiles, prompt, w.input_tokens - w.cached_tokens), (w.input_quantiles, prompt, w.input_tokens),
-            (w.output_quantiles, answer, w.output_tokens)))  # fmt: skip
-        computed = np.where(fate < lost, whole, new)
-        steps = np.ceil(np.maximum(computed, 1) / box.policy.chunk_tokens) * mean["step"][:, None]
-        decoding = (mean["decoding"] / np.maximum(calls.output - 1, 1))[:, None] * np.maximum(output - 1, 0)
-        times.append(waits + load + steps + computed * per_token[:, None] + decoding)
-        weights.append(np.broadcast_to(share[:, None], times[-1].shape))
+        new = np.quantile(_law(w.new_quantiles), prompt) * (w.input_tokens - w.cached_tokens)
+        own = np.where(fate < lost, np.quantile(_law(w.input_quantiles), prompt) * w.input_tokens, new)
+        steps = np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step
+        made = np.maximum(np.quantile(_law(w.output_quantiles), answer) * w.output_tokens - 1, 0)
+        decoding = pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made
+        times.append(waits + steps + own / computed * pace.prefill_s + decoding)
+        weights.append(share[:, None] + 0 * times[-1])
     times, weights = np.concatenate(times, axis=1), np.concatenate(weights, axis=1)
     order = np.argsort(times, axis=1)
     passed = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
-    where = (passed < probability * passed[:, -1:]).sum(axis=1)
-    return np.take_along_axis(times, np.take_along_axis(order, where[:, None], axis=1), axis=1)[:, 0]
+    where = (passed < probability * passed[:, -1:]).sum(axis=1)[:, None]
+    return np.take_along_axis(times, np.take_along_axis(order, where, axis=1), axis=1)[:, 0]
 
 
 def _hours(costs, box, works, each, tried):
     """State of the fleet in every hour, and GPU time of prefill and of decoding."""
     total = sum(tried)
-    shares = [np.where(total > 0, own / total, 1 / len(tried)) for own in tried]
-    calls = _mixed(shares, each)
-    rate = np.where(costs.replicas > 0, total / costs.replicas, 0.0)
-    nodes = _nodes(max(1, np.ceil(min(np.nanmax(_in_service(box, calls)), box.policy.max_batch))))
-    fates, held = _fates(box, calls, rate), box.policy.residency == "hold"
-    pace = _rates(box, calls, fates, nodes)
-    top = _held_rate(box, calls, pace.rate, nodes) if held else pace.rate[..., -1]
-    state = _state(rate, box, calls, pace.rate, nodes, top, held)
-    weights = state.weights[..., 1:] / np.maximum(state.weights[..., 1:].sum(-1, keepdims=True), 1e-300)
-    with np.errstate(invalid="ignore"):
-        mean = {name: (weights * np.where(weights > 0, getattr(pace, name), 0.0)).sum(-1)
-                for name in pace._fields[1:]}  # fmt: skip
-    size = _kv(box, calls.tokens)
-    transfer = fates.moved * size / box.link
-    waiting = total * calls.waits
-    held_bytes = rate * calls.waits * _kv(box, calls.peak) if held else 0.0
-    in_hbm = state.in_service * _kv(box, calls.peak if held else calls.room / calls.output) + held_bytes
+    shares = [np.where(total > 0, own / np.where(total > 0, total, 1.0), 1 / len(tried)) for own in tried]
+    calls, hold = _mixed(shares, each), box.policy.residency == "hold"
+    rate = total / np.maximum(costs.replicas, 1e-300)
+    fates = _fates(box, calls, rate)
+    chain = _chain(box, calls, fates, _nodes(box, calls), hold)
+    state = _state(chain, rate)
+    in_hbm = state.in_service * _kv(box, calls.peak / calls.stay if hold else calls.room / calls.output)
+    in_hbm = in_hbm + hold * rate * calls.waits * _kv(box, calls.peak / calls.stay)
     table = pd.DataFrame(dict(
-        hour=np.arange(len(total)), calls_per_s=total, replicas=costs.replicas, busy_share=rate / top,
-        mean_time=state.time,
-        p99=_slowest(0.99, works, shares, calls, box, fates, state, mean),
-        in_service=state.in_service * costs.replicas,
-        waiting_contexts=waiting, hbm_share=in_hbm / box.server.memory_bytes, link_share=2 * rate * transfer,
-        cores=costs.cores, tier_gb=costs.tier_gb, usd=costs.usd,
+        hour=np.arange(len(total)), calls_per_s=total, replicas=costs.replicas, busy_share=rate / chain.limit,
+        mean_time=state.time, p99=_slowest(0.99, works, shares, calls, box, fates, chain, state),
+        in_service=state.in_service * costs.replicas, waiting_contexts=total * calls.waits,
+        hbm_share=in_hbm / box.server.memory_bytes, cores=costs.cores, tier_gb=costs.tier_gb, usd=costs.usd,
+        link_share=2 * rate * fates.moved * _transfer(box, calls),
     ))  # fmt: skip
-    return table, np.stack([mean["prefill_s"] * total, mean["decode_s"] * total])
+    return table, [((state.share * x).sum(-1) * total).sum() for x in (chain.pace.prefill_s, chain.pace.decode_s)]
 
 
-def _marginal(own):
+def _marginal(works, replica, prices, target, policy, scaling, speed):
     """Dollars of a week that one more of a part saves, by planning again with a hundredth more of it."""
-    works, replica, prices, target, policy, scaling, speed = own
-    chip = replica.accelerator
+    chip, more = replica.accelerator, 1.01
 
-    def usd(replica, policy):
-        return _stages(works, replica, prices, target, policy, scaling, speed, whole=False)[0][-1].usd.sum()
+    def usd(better=replica, rules=policy):
+        return _stages(works, better, prices, target, rules, scaling, speed, whole=False)[0][-1].usd.sum()
 
-    def more(*names):
-        scaled = {name: 1.01 * getattr(chip, name) for name in names if getattr(chip, name) is not None}
-        return replace(replica, accelerator=replace(chip, **scaled)), policy
+    def chips(*names):
+        scaled = {name: more * getattr(chip, name) for name in names if getattr(chip, name) is not None}
+        return usd(replace(replica, accelerator=replace(chip, **scaled)))
 
-    rates = [f"{kind}{which}_flop_per_s" for kind in ("bf16", "fp8", "fp4") for which in ("", "_measured")]
-    rates = [name for name in rates if hasattr(chip, name)]
-    peak = (chip.fp8_flop_per_s if replica.weight_bits <= 8 else None) or chip.bf16_flop_per_s or np.nan
-    faster = replace(
-        policy, link_bytes_per_s=1.01 * policy.link_bytes_per_s,
-        tiers=[replace(tier, bandwidth_bytes_per_s=1.01 * tier.bandwidth_bytes_per_s) for tier in policy.tiers],
-    )  # fmt: skip
+    rates = [f"{kind}_flop_per_s" for kind in ("bf16", "fp8", "fp4", "bf16_measured", "fp8_measured")]
+    peak = (chip.fp8_flop_per_s if replica.weight_bits <= 8 else None) or chip.bf16_flop_per_s or np.inf
+    tiers = [replace(tier, bandwidth_bytes_per_s=more * tier.bandwidth_bytes_per_s) for tier in policy.tiers]
     link = min([policy.link_bytes_per_s, *(tier.bandwidth_bytes_per_s for tier in policy.tiers)])
-    changes = dict(
-        gb_hbm=(more("memory_bytes"), 0.01 * chip.memory_bytes / 1e9),
-        gb_s_hbm=(more("bandwidth_bytes_per_s"), 0.01 * chip.bandwidth_bytes_per_s / 1e9),
-        tflop_s=(more(*rates), 0.01 * peak / 1e12), gb_s_link=((replica, faster), 0.01 * link / 1e9),
-        core=((replica, replace(policy, cpu_cores=policy.cpu_cores + 1)), 1.0),
+    faster = replace(policy, link_bytes_per_s=more * policy.link_bytes_per_s, tiers=tiers)
+    planned = dict(
+        gb_hbm=(chips("memory_bytes"), chip.memory_bytes / 1e9), tflop_s=(chips(*rates), peak / 1e12),
+        gb_s_hbm=(chips("bandwidth_bytes_per_s"), chip.bandwidth_bytes_per_s / 1e9),
+        gb_s_link=(usd(rules=faster), link / 1e9),
+        core=(usd(rules=replace(policy, cpu_cores=policy.cpu_cores + 1)), 1 / (more - 1)),
     )  # fmt: skip
-    base = usd(replica, policy)
-    with np.errstate(invalid="ignore"):
-        return {f"saved_usd_per_{name}": (base - usd(*changed)) / amount for name, (changed, amount) in changes.items()}
+    base = usd()
+    return {f"saved_usd_per_{name}": (base - cost) / (amount * (more - 1)) for name, (cost, amount) in planned.items()}
