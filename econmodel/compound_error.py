@@ -1051,3 +1051,63 @@ def repair(n_steps, *, step_error, frailty, max_attempts, test_steps, verifier_s
     by_vote = finished(n * voted.votes + test, success_probability(voted.step_error, n), tries)
     by_segment = segment_cost * started, job_success
     return Repairs(*(over_tasks(*way) for way in (plain, verified, by_vote, by_segment)))
+
+
+def routed_cost(small, large, *, price, catch, check):
+    r"""
+    Cost of a small model with escalation to a large one, over the large one alone, at the large one's success.
+
+    Parameters
+    ----------
+    small, large : array_like, shape (..., tasks)
+        Probability that one attempt of either solves a task, over tasks. [1]
+    price : array_like
+        Cost of an attempt of the small model over one of the large. [1]
+    catch : array_like
+        Probability that the check flags a wrong answer; right ones pass. [1]
+    check : array_like
+        Cost of checking an attempt over the cost of the attempt. [1]
+
+    Returns
+    -------
+    numpy.ndarray or float
+        Mean over tasks. [1]
+
+    Raises
+    ------
+    ValueError
+        A probability outside [0, 1], a negative cost.
+
+    Notes
+    -----
+    What the check flags goes to the large model, once, or once more if its answer is checked and flagged too. Only the
+    share of tasks is checked at all that reaches the mean success of `large`; where neither way reaches it, both models
+    run on every task. The same check serves both.
+
+    References
+    ----------
+    L. Chen, M. Zaharia, J. Zou, "FrugalGPT", 2023. ``chen2023frugalgpt``
+
+    Examples
+    --------
+    >>> routed = routed_cost([1.0, 0.0], [1.0, 0.6], price=0.1, catch=1.0, check=0.0)
+    >>> round(float(routed), 3)  # 0.1 always, 1 for the hard half
+    0.6
+    """
+    q, p = probability(small, "small"), probability(large, "large")
+    price, catch, check = (_column(x) for x in (
+        non_negative(price, "price"), probability(catch, "catch"), non_negative(check, "check")))  # fmt: skip
+    up, again = (1 - q) * catch, (1 - p) * catch
+    reach = [x.mean(axis=-1) for x in np.broadcast_arrays(q, q + up * p, q + up * p * (1 + again), p)]
+    first = price * (1 + check)
+    spend = [x.mean(axis=-1) for x in np.broadcast_arrays(price, first + up, first + up * (1 + check + again))]
+    cost = np.where(reach[0] >= reach[3], spend[0], 1 + spend[0])
+    for success, spent in zip(reach[1:3], spend[1:], strict=True):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            part = (reach[3] - reach[0]) / (success - reach[0])
+        cost = np.where((part > 0) & (part <= 1), np.minimum(cost, spend[0] + part * (spent - spend[0])), cost)
+    return cost[()]
+
+
+def _column(x):
+    return np.asarray(x)[..., None]

@@ -497,6 +497,63 @@ def queued_throughput(n_sessions, hits, *, start=0.0, **replica):
     return load
 
 
+class MostCalls(NamedTuple):
+    """Highest rate of calls per second within a limit of time, and the open sessions that bring it."""
+
+    rate: float
+    sessions: float
+
+
+def most_calls(n_sessions, load, *, wait_time, max_time):
+    r"""
+    Highest rate of calls of a replica that lets in as many sessions as an answer within a limit allows.
+
+    Parameters
+    ----------
+    n_sessions : array_like, shape (sessions,)
+        Open sessions that were tried, rising. [session]
+    load : SessionLoad, shape (..., sessions)
+        What they bring, as from `tiered_throughput`.
+    wait_time : float
+        Mean time from an answer to the next call. [s]
+    max_time : float
+        Limit of the mean time of a call; inf for none. [s]
+
+    Returns
+    -------
+    MostCalls
+        Either at the most sessions that keep the limit, between those tried by linear interpolation, or at fewer
+        where more would thrash the caches; 0 where not even the fewest keep it.
+
+    Raises
+    ------
+    ValueError
+        Sessions that do not rise, a negative wait, a limit not above 0.
+
+    Examples
+    --------
+    >>> load = SessionLoad(np.array([1.0, 2.0, 3.0]), np.ones(3), np.array([1.0, 3.0, 9.0]))
+    >>> [float(x) for x in most_calls([10, 25, 60], load, wait_time=10.0, max_time=6.0)]
+    [2.5, 40.0]
+    """
+    sessions, wait = positive(n_sessions, "n_sessions"), non_negative(wait_time, "wait_time")
+    if sessions.ndim != 1 or np.any(np.diff(sessions) <= 0):
+        raise ValueError(f"n_sessions = {n_sessions} is not allowed: one row of rising numbers")
+    limit, keeps = positive(max_time, "max_time"), load.call_time <= max_time
+    last = np.cumprod(keeps, axis=-1).sum(axis=-1, keepdims=True) - 1
+    ends = np.clip(np.concatenate([last, last + 1], axis=-1), 0, len(sessions) - 1)
+    (before, after), (early, late) = (
+        np.moveaxis(np.take_along_axis(x, ends, axis=-1), -1, 0) for x in (load.rate, load.call_time)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        part = np.where(late > early, (limit - early) / (late - early), 0.0)
+        edge = np.where(last[..., 0] >= 0, before + np.clip(part, 0, 1) * (after - before), 0.0)
+    inside = np.where(keeps, load.rate, 0.0)
+    top, where = inside.max(axis=-1), sessions[inside.argmax(axis=-1)]
+    at_edge = (edge > top) & np.isfinite(limit)
+    return MostCalls(np.maximum(edge, top)[()], np.where(at_edge, edge * (wait + limit), where)[()])
+
+
 def _distances(items, sizes, last, tree, out):
     n, total = items.size, tree[0]
     for now in range(n):

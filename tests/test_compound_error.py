@@ -463,3 +463,49 @@ def test_weibull_fits_cover_the_truth_as_often_as_they_say():
         low, high = np.quantile(ce.fit_survival(length, won, runs, law="weibull", weights=weights).shape, [0.05, 0.95])
         covered.append(low <= 0.6 <= high)
     assert 0.85 <= np.mean(covered) <= 0.95
+
+
+def test_a_small_model_that_is_as_able_is_used_alone():
+    assert ce.routed_cost([0.9, 0.5], [0.8, 0.5], price=0.1, catch=0.5, check=3.0) == pytest.approx(0.1)
+
+
+def test_without_a_check_that_finds_anything_both_models_run():
+    assert ce.routed_cost([0.5], [0.8], price=0.1, catch=0.0, check=0.2) == pytest.approx(1.1)
+
+
+def test_both_models_run_where_no_escalation_reaches_the_large_one():
+    assert ce.routed_cost([0.5], [0.9], price=0.1, catch=0.3, check=0.2) == pytest.approx(1.1)
+
+
+def test_routing_equals_a_simulation_of_its_tasks():
+    rng = np.random.default_rng(3)
+    large, n = rng.uniform(0.3, 0.9, 400), 4000
+    small, price, catch, check = 0.8 * large, 0.2, 0.9, 0.1
+    hit = rng.random((n, 400)) < small
+    up = ~hit & (rng.random((n, 400)) < catch)
+    solved = hit | (up & (rng.random((n, 400)) < large))
+    share = (large.mean() - small.mean()) / (solved.mean() - small.mean())
+    spent = price + share * (price * check + up.mean())
+    assert 0 < share < 1
+    assert ce.routed_cost(small, large, price=price, catch=catch, check=check) == pytest.approx(spent, rel=0.01)
+
+
+@given(st.floats(0.05, 0.95), st.floats(0.05, 0.95), st.floats(0, 1), st.floats(0.1, 1), st.floats(0, 1))
+def test_a_better_check_never_makes_routing_dearer(q, p, price, catch, check):
+    better = min(1.0, 1.2 * catch)
+    worse, good = (ce.routed_cost([q], [p], price=price, catch=c, check=check) for c in (catch, better))
+    assert good <= worse + 1e-9
+    assert good >= price * (1 - 1e-9)
+
+
+def test_routing_of_rows_is_that_of_each_row():
+    small, large = [[0.5, 0.2], [0.6, 0.4]], [[0.9, 0.5], [0.8, 0.7]]
+    rows = ce.routed_cost(small, large, price=[0.1, 0.3], catch=0.8, check=0.2)
+    each = [ce.routed_cost(s, t, price=c, catch=0.8, check=0.2) for s, t, c in zip(small, large, (0.1, 0.3), strict=True)]
+    assert np.allclose(rows, each)
+
+
+@pytest.mark.parametrize("name", ["price", "catch", "check"])
+def test_routing_names_what_is_out_of_range(name):
+    with pytest.raises(ValueError, match=name):
+        ce.routed_cost([0.5], [0.6], **{"price": 0.1, "catch": 0.5, "check": 0.1, name: -1.0})

@@ -461,3 +461,53 @@ def test_served_agents_agree_with_the_event_simulation():
         if n_open >= 32:
             assert between["HBM"] == pytest.approx(1, abs=0.05), n_open
         assert mean.loc["HBM", "burst"] < 1.2 * mean.loc["HBM", "found"] < 1.3 * mean.loc["HBM", "idle"], n_open
+
+
+def thrashing(rate, per_session):
+    """Sessions 1 .. 40 of which each brings calls until too many of them thrash."""
+    n = np.arange(1.0, 41.0)
+    calls = rate * n / (1 + (n / per_session) ** 3)
+    return n, mt.SessionLoad(calls, np.zeros(40), n / calls - 10)
+
+
+def test_most_calls_stop_where_the_limit_of_time_is_reached_and_keep_littles_law():
+    n = np.geomspace(1, 1e4, 200)
+    replica = dict(wait_time=20.0, exclusive_time=0.5, output_tokens=400, step_time=0.02, step_time_per_context=1e-3)
+    found = mt.most_calls(n, mt.session_throughput(n, **replica), wait_time=20.0, max_time=25.0)
+    again = mt.session_throughput(found.sessions, **replica)
+    assert again.call_time == pytest.approx(25.0, rel=0.01)
+    assert again.rate == pytest.approx(found.rate, rel=0.01)
+    assert found.sessions == pytest.approx(found.rate * 45.0)
+
+
+def test_most_calls_turn_sessions_away_before_they_thrash():
+    n, load = thrashing(0.1, 12.0)
+    found = mt.most_calls(n, load, wait_time=10.0, max_time=np.inf)
+    assert (found.rate, found.sessions) == (load.rate.max(), n[load.rate.argmax()])
+
+
+def test_most_calls_are_none_where_not_even_one_session_is_answered_in_time():
+    n, load = thrashing(0.01, 12.0)
+    assert mt.most_calls(n, load, wait_time=10.0, max_time=5.0).rate == 0
+
+
+@given(st.floats(0.02, 0.2), st.floats(2, 30), st.floats(1, 300), st.floats(1, 3))
+def test_more_time_never_means_fewer_calls(rate, per_session, limit, longer):
+    n, load = thrashing(rate, per_session)
+    few, many = (mt.most_calls(n, load, wait_time=10.0, max_time=t).rate for t in (limit, limit * longer))
+    assert few <= many * (1 + 1e-9)
+
+
+def test_most_calls_of_rows_are_those_of_each_row():
+    n, first = thrashing(0.1, 12.0)
+    second = thrashing(0.15, 5.0)[1]
+    both = mt.SessionLoad(*(np.stack(pair) for pair in zip(first, second, strict=True)))
+    together = mt.most_calls(n, both, wait_time=10.0, max_time=30.0)
+    alone = [mt.most_calls(n, load, wait_time=10.0, max_time=30.0) for load in (first, second)]
+    assert np.allclose(np.transpose(together), alone)
+
+
+def test_most_calls_refuse_sessions_in_disorder():
+    n, load = thrashing(0.1, 12.0)
+    with pytest.raises(ValueError, match="n_sessions"):
+        mt.most_calls(n[::-1], load, wait_time=10.0, max_time=5.0)
