@@ -14,7 +14,7 @@ def _ring(n_bytes, n, bandwidth, latency):
     return 2 * (n - 1) / n * n_bytes / bandwidth + 2 * (n - 1) * latency
 
 
-def all_reduce_time(n_bytes, n_chips, *, bandwidth_bytes_per_s, latency_s=0.0):
+def all_reduce_time(n_bytes, n_chips, *, bandwidth_bytes_per_s, latency_s=0.0, algorithm="ring"):
     r"""
     Time until every chip holds the sum of what all chips held.
 
@@ -28,16 +28,19 @@ def all_reduce_time(n_bytes, n_chips, *, bandwidth_bytes_per_s, latency_s=0.0):
         Rate of one chip's link, one direction. [B/s]
     latency_s : array_like
         Delay of one hop. [s]
+    algorithm : str
+        "ring", or "tree" (two binary trees, each for one half of the vector, pipelined).
 
     Returns
     -------
     numpy.ndarray or float
-        :math:`2 \frac{n-1}{n} \frac{V}{W} + 2 (n-1) a`: a ring, which sends the fewest bytes. 0 on one chip. [s]
+        Ring :math:`2 \frac{n-1}{n} \frac{V}{W} + 2 (n-1) a`, which sends the fewest bytes; tree
+        :math:`2 \frac{V}{W} + 2 \lceil \log_2 n \rceil a`, which takes the fewest hops. 0 on one chip. [s]
 
     Raises
     ------
     ValueError
-        `n_bytes` or `latency_s` below 0, no chip or a fraction of one, a bandwidth not above 0.
+        `n_bytes` or `latency_s` below 0, no chip or a fraction of one, a bandwidth not above 0, another algorithm.
 
     References
     ----------
@@ -49,10 +52,17 @@ def all_reduce_time(n_bytes, n_chips, *, bandwidth_bytes_per_s, latency_s=0.0):
     >>> link = dict(bandwidth_bytes_per_s=50e9, latency_s=5e-6)
     >>> [round(1e3 * float(all_reduce_time(1e9, n, **link)), 2) for n in (1, 2, 1024)]
     [0.0, 20.01, 50.19]
+    >>> round(1e3 * float(all_reduce_time(1e9, 1024, algorithm="tree", **link)), 2)
+    40.1
     """
     n_bytes, n = non_negative(n_bytes, "n_bytes"), count(n_chips, "n_chips", least=1)
     bandwidth = positive(bandwidth_bytes_per_s, "bandwidth_bytes_per_s")
-    return _ring(n_bytes, n, bandwidth, non_negative(latency_s, "latency_s"))[()]
+    latency = non_negative(latency_s, "latency_s")
+    if algorithm == "ring":
+        return _ring(n_bytes, n, bandwidth, latency)[()]
+    if algorithm == "tree":
+        return np.where(n > 1, 2 * n_bytes / bandwidth + 2 * np.ceil(np.log2(n)) * latency, 0.0)[()]
+    raise ValueError(f"algorithm = {algorithm!r} is not allowed: ring or tree")
 
 
 def exchange_time(
@@ -339,7 +349,7 @@ class StepTime(NamedTuple):
         return self.compute + self.tensor + self.bubble + self.exchange + self.waiting
 
 
-def scaling_efficiency(
+def step_time(
     n_chips,
     *,
     compute_time,
@@ -347,12 +357,18 @@ def scaling_efficiency(
     between_bytes_per_s,
     inside_bytes_per_s=np.inf,
     node_chips=1,
+    copy_chips=1,
     latency_s=0.0,
+    rings=1,
     exposed=1.0,
+    tensor_time=0.0,
+    stages=1,
+    chunks=1,
+    microbatches=1.0,
     jitter=0.0,
 ):
     r"""
-    Share of a synchronized training step that is arithmetic, with a copy of the model on every chip.
+    Time of one synchronized training step, part by part.
 
     Parameters
     ----------
@@ -361,26 +377,77 @@ def scaling_efficiency(
     compute_time : array_like
         Arithmetic of one chip in one step: constant if the batch grows with the chips, falling as 1/n if not. [s]
     exchange_bytes : array_like
-        Gradients and weights that each chip adds up with all others. [B]
-    between_bytes_per_s, inside_bytes_per_s, latency_s
+        Gradients and weights that each chip adds up with its fellows in other copies. [B]
+    between_bytes_per_s, inside_bytes_per_s, latency_s, rings
         As for `exchange_time`.
-    node_chips : array_like
-        Chips of a node. [1]
+    node_chips, copy_chips : array_like
+        Chips of a node, and of one copy of the model. [1]
     exposed : array_like
         Exchange that is not hidden behind arithmetic, as a multiple of the exchange at the rate of the links. [1]
+    tensor_time : array_like
+        From `tensor_parallel_time`. [s]
+    stages, chunks, microbatches : array_like
+        Stages of the pipeline, pieces into which each stage is cut, micro-batches of a copy in a step. [1]
     jitter : array_like
         Standard deviation of one chip's time over `compute_time`. [1]
 
     Returns
     -------
-    numpy.ndarray or float
-        :math:`C / (C (1 + s e_n) + \kappa G + H)` with the expected maximum :math:`e_n` of n standard normals, the
-        exchange :math:`G` at the rate of the links and its delays :math:`H`: in (0, 1], 1 on one chip. [1]
+    StepTime
+        `compute`; `tensor`; `bubble` = compute (s - 1) / (v m); `exchange`; `waiting` = compute x jitter x expected
+        maximum of n standard normals. A copy that needs more chips than there are has `exchange` `inf`. [s]
 
     Raises
     ------
     ValueError
         An argument that is negative, or zero where that has no meaning.
+
+    References
+    ----------
+    D. Narayanan and others, "Efficient Large-Scale Language Model Training on GPU Clusters Using Megatron-LM", 2021,
+    section 2. ``megatron2021``
+
+    Examples
+    --------
+    >>> node = dict(inside_bytes_per_s=450e9, between_bytes_per_s=50e9, node_chips=8, exchange_bytes=16e9)
+    >>> parts = step_time(1024, compute_time=1.0, jitter=0.01, **node)
+    >>> [round(float(part), 3) for part in parts]
+    [1.0, 0.0, 0.0, 0.142, 0.032]
+    """
+    n, compute = count(n_chips, "n_chips", least=1), positive(compute_time, "compute_time")
+    copy, node = count(copy_chips, "copy_chips", least=1), count(node_chips, "node_chips", least=1)
+    links = dict(inside_bytes_per_s=inside_bytes_per_s, between_bytes_per_s=between_bytes_per_s)
+    node_copies = np.maximum(node / copy, 1)
+    volume = exchange_time(exchange_bytes, n / copy, node_copies=node_copies, **links)
+    delay = exchange_time(0, n / copy, node_copies=node_copies, latency_s=latency_s, rings=rings, **links)
+    exchange = np.where(n < copy, np.inf, non_negative(exposed, "exposed") * volume + delay)
+    idle = (count(stages, "stages", least=1) - 1) / count(chunks, "chunks", least=1)
+    bubble = compute * idle / positive(microbatches, "microbatches")
+    waiting = compute * slowest_of(n, mean=0, std=jitter)
+    parts = np.broadcast_arrays(compute, non_negative(tensor_time, "tensor_time"), bubble, exchange, waiting)
+    return StepTime(*(part[()] for part in parts))
+
+
+def scaling_efficiency(n_chips, **step):
+    """
+    Share of a training step that is arithmetic.
+
+    Parameters
+    ----------
+    n_chips : array_like
+        All chips. [1]
+    **step
+        Further arguments of `step_time`.
+
+    Returns
+    -------
+    numpy.ndarray or float
+        compute / sum of all parts, in (0, 1]; 1 on one chip without a pipeline, 0 where a copy does not fit. [1]
+
+    Raises
+    ------
+    ValueError
+        As for `step_time`.
 
     Examples
     --------
@@ -388,12 +455,8 @@ def scaling_efficiency(
     >>> [round(float(scaling_efficiency(n, **link)), 3) for link in (slow, fast) for n in (1, 8, 4096)]
     [1.0, 0.588, 0.556, 1.0, 0.935, 0.926]
     """
-    n, compute = count(n_chips, "n_chips", least=1), positive(compute_time, "compute_time")
-    links = dict(inside_bytes_per_s=inside_bytes_per_s, between_bytes_per_s=between_bytes_per_s)
-    links["node_copies"] = count(node_chips, "node_chips", least=1)
-    volume = non_negative(exposed, "exposed") * exchange_time(exchange_bytes, n, **links)
-    delay = exchange_time(0, n, latency_s=latency_s, **links)
-    return (compute / (compute + volume + delay + compute * slowest_of(n, mean=0, std=jitter)))[()]
+    parts = step_time(n_chips, **step)
+    return (parts.compute / parts.total)[()]
 
 
 def tokens_to_target(batch, *, least_tokens, critical_batch):
@@ -489,11 +552,6 @@ def step_terms(runs):
     -----
     More accelerators than sequences must share one: then the layers are split over
     :math:`\lceil \text{sequence} / \text{tokens} \rceil` of them, within the node.
-
-    References
-    ----------
-    Pipeline: D. Narayanan and others, "Efficient Large-Scale Language Model Training on GPU Clusters Using
-    Megatron-LM", 2021, section 2. ``megatron2021``
 
     Examples
     --------

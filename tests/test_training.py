@@ -22,13 +22,23 @@ NODE = dict(inside_bytes_per_s=450e9, between_bytes_per_s=50e9, node_copies=8)
 
 
 def test_one_chip_has_nothing_to_add_up_and_many_send_the_vector_twice():
-    assert training.all_reduce_time(1e9, 1, bandwidth_bytes_per_s=1e9) == 0
+    for algorithm in ("ring", "tree"):
+        assert training.all_reduce_time(1e9, 1, bandwidth_bytes_per_s=1e9, algorithm=algorithm) == 0
     assert training.all_reduce_time(1e9, 10**9, bandwidth_bytes_per_s=1e9) == pytest.approx(2)
     assert training.all_reduce_time(1e9, 2, bandwidth_bytes_per_s=1e9) == pytest.approx(1)
 
 
-def test_every_hop_of_a_ring_waits_once_each_way():
-    assert training.all_reduce_time(0, 1024, bandwidth_bytes_per_s=50e9, latency_s=1e-7) == pytest.approx(2.046e-4)
+def test_a_ring_sends_fewer_bytes_and_a_tree_takes_fewer_hops():
+    n = 2 ** np.arange(2, 14)
+    large, small = 1e12, 1
+    link = dict(bandwidth_bytes_per_s=50e9, latency_s=1e-7)
+    assert (
+        training.all_reduce_time(large, n, **link) < training.all_reduce_time(large, n, algorithm="tree", **link)
+    ).all()
+    assert (
+        training.all_reduce_time(small, n, **link) > training.all_reduce_time(small, n, algorithm="tree", **link)
+    ).all()
+    assert training.all_reduce_time(0, 1024, algorithm="tree", **link) == pytest.approx(2e-6)
 
 
 def test_an_exchange_within_one_node_is_a_ring_and_across_nodes_carries_a_share_each():
@@ -180,6 +190,7 @@ steps = st.fixed_dictionaries(
         "inside_bytes_per_s": st.floats(1e12, 1e13),
         "node_chips": st.sampled_from([1, 8, 72]),
         "latency_s": st.floats(0, 1e-3),
+        "rings": st.integers(1, 200),
         "exposed": st.floats(0, 3),
         "jitter": st.floats(0, 0.3),
     }
@@ -196,8 +207,19 @@ def test_efficiency_lies_in_its_range_falls_with_size_and_rises_with_bandwidth(s
     links = ("between_bytes_per_s", "inside_bytes_per_s")
     better = training.scaling_efficiency(sizes, **step | {link: faster * step[link] for link in links})
     assert (better >= found - 1e-12).all()
+    alone = training.step_time(1, **step)
+    assert alone.exchange == 0
+    assert alone.waiting == 0
     assert training.scaling_efficiency(1, **step) == 1
     np.testing.assert_allclose(found, [training.scaling_efficiency(n, **step) for n in sizes])
+
+
+def test_a_pipeline_idles_while_it_fills_and_a_copy_that_does_not_fit_does_nothing():
+    step = dict(compute_time=2.0, exchange_bytes=1e9, between_bytes_per_s=1e10)
+    piped = training.step_time(64, stages=8, chunks=2, microbatches=14, copy_chips=8, **step)
+    assert piped.bubble == pytest.approx(2 * 7 / (2 * 14))
+    assert piped.total == pytest.approx(sum(piped))
+    assert training.scaling_efficiency([4, 8], copy_chips=8, **step).tolist() == [0, 1]
 
 
 def test_efficiency_halves_where_the_exchange_takes_as_long_as_the_arithmetic():
@@ -321,6 +343,7 @@ def test_a_power_law_is_its_own_power_law():
         (lambda: training.all_reduce_time(1, 0, bandwidth_bytes_per_s=1), "n_chips = 0"),
         (lambda: training.all_reduce_time(1, 2, bandwidth_bytes_per_s=0), "bandwidth_bytes_per_s = 0"),
         (lambda: training.all_reduce_time(1, 2, bandwidth_bytes_per_s=1, latency_s=np.nan), "latency_s = nan"),
+        (lambda: training.all_reduce_time(1, 2, bandwidth_bytes_per_s=1, algorithm="star"), "algorithm = 'star'"),
         (lambda: training.exchange_time(1, 0, between_bytes_per_s=1), "n_copies = 0"),
         (lambda: training.tensor_parallel_time(1, layers=1, hidden_size=1, width=0.5, bandwidth_bytes_per_s=1), "width = 0.5"),
         (lambda: training.slowest_of(0, mean=0, std=1), "n = 0"),
