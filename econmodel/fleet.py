@@ -644,7 +644,8 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     a prompt is processed wait in line as in a first-come queue, and the line that a call leaves behind at its first
     token holds its decoding up. Weeks of chats and agents, served event by event: mean time within 2 %, 99th percentile
     up to 15 % too low, fleet within one replica, as long as prompts take less than 0.7 of the time of a replica; above,
-    up to 8 % too slow.
+    up to 8 % too slow. Where sessions hold their room and fill nine tenths of it, or where rare prompts block a replica
+    for minutes, the wait for room is longer than planned; plan for less.
 
     References
     ----------

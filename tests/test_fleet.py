@@ -121,6 +121,28 @@ def test_a_call_slower_than_the_target_costs_without_bound():
     assert bars(long)["ideal"] == INF
 
 
+def test_sessions_that_hold_their_room_need_memory_for_all_that_wait():
+    """By hand: long waits, so that calls in service do not count; half a context is left over on average."""
+    alike = replace(AGENTS, wait_s=1e6, cpu_s=0.0, attempts=1.0, tasks_per_s=[1.0], peak_quantiles=[1.0])
+    own = dict(target=INF, scaling="perfect", prices=fleet.Prices(gpu_usd_per_hour=1.0))
+    server = simulate.server(GROUP, context_tokens=20_000, **TABLE)
+    context = server.kv_fixed_bytes + server.kv_bytes_per_token * 20_300
+    replicas = 20 * (1 - 1 / 20) * 1e6 / (server.memory_bytes / context - 0.5)
+    assert sum(bars(alike, "hold", **own).values()) == pytest.approx(4 * replicas / 3600, rel=0.01)
+    free = bars(alike, "move", **own)
+    assert free["contexts waiting in memory"] > 0  # DRAM overflows
+    roomy = policy("move", tiers=(replace(DRAM, capacity_bytes=1e18, bandwidth_bytes_per_s=1e15),))
+    assert bars(alike, policy=roomy, **own)["contexts waiting in memory"] < 1e-3 * free["ideal"]
+
+
+def test_dropped_contexts_are_computed_again():
+    """By hand: with one token to answer, work is the prompt: ten times of it, ten times the fleet."""
+    prompts = replace(AGENTS, output_tokens=1.0, cached_tokens=18_000, attempts=1.0, cpu_s=0.0, pairs=0.0)
+    own = dict(target=INF, scaling="perfect")
+    every = bars(prompts, "recompute", **own)
+    assert sum(every.values()) / every["ideal"] == pytest.approx(10, rel=0.2)  # attention makes it more
+
+
 def test_few_nodes_of_the_chain_stand_for_all():
     """Against every number in hand, and against the chain of `utilization`."""
     from econmodel import utilization
