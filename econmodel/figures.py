@@ -1384,7 +1384,8 @@ def waterfall(table, *, label, total="a finished task"):
     ----------
     table : pandas.DataFrame
         Columns `bar` (in plain words, in order), `value`, `low`, `high` (ends of the interval; nan for none) and
-        `group`, of which each gets a panel; a row named as `total` gives the sum its own interval.
+        `group`, of which each gets a panel; a row named as `total` gives the sum its own interval. An interval that
+        would dwarf the bars is cut, and its end told.
     label : str
         Axis label, with unit.
     total : str
@@ -1407,17 +1408,19 @@ def waterfall(table, *, label, total="a finished task"):
         ax.vlines(ends, rows[1:] - 0.31, rows[:-1] - 0.31, color="0.4", lw=0.9)
         last = own.loc[total] if total in own.index else pd.Series({"low": np.nan, "high": np.nan})
         low, high = (start + np.append(steps[name], last[name]) for name in ("low", "high"))
-        ax.hlines(rows, low, high, color="0.15", lw=1.3)
-        ax.plot(low, rows, "|", high, rows, "|", color="0.15", ms=7)
-        right = np.fmax(start + size, high)
-        for y, x, amount, first in zip(rows, right, size, rows == rows[0], strict=True):
-            text = f"{'' if first or y == 0 else '+ '}{short(amount)} USD"
+        reach = 1.6 * whole if whole else np.inf
+        ax.hlines(rows, low, np.fmin(high, reach), color="0.15", lw=1.3)
+        ax.plot(low, rows, "|", np.where(high > reach, np.nan, high), rows, "|", color="0.15", ms=7)
+        right = np.fmin(np.fmax(start + size, high), reach)
+        for y, x, amount, end in zip(rows, right, size, high, strict=True):
+            text = f"{'' if y in (0, rows[0]) else '+ '}{short(amount)} USD"
             text += "" if y == 0 or not whole else f" ({amount / whole:.0%})"
+            text += f"\nup to {short(end - start[rows[0] - y])}" if end > reach else ""
             ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
         names = [*(f"{'+ ' if i else ''}{bar}" for i, bar in enumerate(bars)), f"= {total}"]
         ax.set_yticks(rows, names)
         ax.get_yticklabels()[-1].set_fontweight("bold")
-        ax.set(xlim=(0, np.nanmax(right) * 1.38), xlabel=label if group == groups[-1] else "")
+        ax.set(xlim=(0, np.nanmax(right) * 1.5), xlabel=label if group == groups[-1] else "")
         ax.set_title(group if len(groups) > 1 else "", loc="left", fontsize=11)
         ax.grid(axis="y", visible=False)
     return fig
