@@ -1028,6 +1028,56 @@ def shares_map(table, *, label):
     return fig
 
 
+def waterfall(table, *, label, total="a finished task"):
+    """
+    Bars that each start where the one above ends, and their sum: what a thing costs, and because of what.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `bar` (in plain words, in order), `value`, `low`, `high` (ends of the interval; nan for none) and
+        `group`, of which each gets a panel; a row named as `total` gives the sum its own interval. An interval that
+        would dwarf the bars is cut, and its end told.
+    label : str
+        Axis label, with unit.
+    total : str
+        Name of the sum.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    groups = list(dict.fromkeys(table["group"]))
+    bars = [bar for bar in dict.fromkeys(table["bar"]) if bar != total]
+    fig, axes = plt.subplots(len(groups), figsize=(6.4, (0.46 * len(bars) + 1.35) * len(groups)), squeeze=False)
+    for ax, group in zip(axes[:, 0], groups, strict=True):
+        own = table[table["group"] == group].set_index("bar")
+        steps = own.reindex(bars)
+        ends, whole = steps["value"].cumsum(), steps["value"].sum()
+        rows, start = np.arange(len(bars) + 1)[::-1], np.append(ends - steps["value"], 0.0)
+        size, color = np.append(steps["value"], whole), [GREEN, *[ORANGE] * (len(bars) - 1), BLUE]
+        ax.barh(rows, size, left=start, color=color, height=0.62)
+        ax.vlines(ends, rows[1:] - 0.31, rows[:-1] - 0.31, color="0.4", lw=0.9)
+        last = own.loc[total] if total in own.index else pd.Series({"low": np.nan, "high": np.nan})
+        low, high = (start + np.append(steps[name], last[name]) for name in ("low", "high"))
+        reach = 1.6 * whole if whole else np.inf
+        ax.hlines(rows, low, np.fmin(high, reach), color="0.15", lw=1.3)
+        ax.plot(low, rows, "|", np.where(high > reach, np.nan, high), rows, "|", color="0.15", ms=7)
+        right = np.fmin(np.fmax(start + size, high), reach)
+        for y, x, amount, end in zip(rows, right, size, high, strict=True):
+            text = f"{'' if y in (0, rows[0]) else '+ '}{short(amount)} USD"
+            text += "" if y == 0 or not whole else f" ({amount / whole:.0%})"
+            text += f"\nup to {short(end - start[rows[0] - y])}" if end > reach else ""
+            ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+        names = [*(f"{'+ ' if i else ''}{bar}" for i, bar in enumerate(bars)), f"= {total}"]
+        ax.set_yticks(rows, names)
+        ax.get_yticklabels()[-1].set_fontweight("bold")
+        ax.set(xlim=(0, np.nanmax(right) * 1.5), xlabel=label if group == groups[-1] else "")
+        ax.set_title(group if len(groups) > 1 else "", loc="left", fontsize=11)
+        ax.grid(axis="y", visible=False)
+    return fig
+
+
 #: Verdict -> colour and marker.
 _VERDICTS = {
     "holds": (GREEN, "o"), "holds in part": (BLUE, "s"), "undecided": (PINK, "D"), "fails as stated": (ORANGE, "X"),
@@ -1083,44 +1133,4 @@ def ledger_map(ledger, *, reach=64.0):
     ax.minorticks_off()
     ax.grid(axis="y", visible=False)
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncol=6, fontsize=8)
-    return fig
-
-
-def waterfall(table, *, label):
-    """
-    What a cost is made of: bars that add up, each with its interval, its amount and its share.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        Columns `bar`, `value`, `low`, `high` and `group`: bars in order, one panel a group.
-    label : str
-        Axis label, with unit.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    groups = table.groupby("group", sort=False)
-    fig, axes = plt.subplots(len(groups), 1, figsize=(6.6, 0.33 * (len(table) + len(groups)) + 1.1), squeeze=False)
-    for ax, (group, own) in zip(axes[:, 0], groups, strict=True):
-        total, end, rows = own["value"].sum(), own["value"].cumsum(), np.arange(len(own), 0, -1)
-        start, reach = end - own["value"], 1.75 * own["value"].sum()
-        ax.barh(rows, own["value"], left=start, color=[BLUE if n == 0 else ORANGE for n in range(len(own))], height=0.6)
-        ax.hlines(rows, start + own["low"], np.minimum(start + own["high"], reach), color="0.25", lw=1.2)
-        ax.barh(0, total, color="0.35", height=0.6)
-        ax.vlines(end, rows - 1.3, rows - 0.3, color="0.5", lw=0.8)
-        cells = [
-            f"{short(v)} ({short(lo)} to {short(hi)}), {v / total:.0%}"
-            for v, lo, hi in own[["value", "low", "high"]].to_numpy()
-        ]
-        for row, text in zip([*rows, 0], [*cells, short(total)], strict=True):
-            ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8)
-        names = [own["bar"].iloc[0], *("+ " + own["bar"].iloc[1:]), "= a finished task"]
-        ax.set_yticks([*rows, 0], names, fontsize=9)
-        ax.set(xlim=(0, reach), ylim=(-0.5, len(own) + 0.5))
-        ax.set_title(group, loc="left", fontsize=10, weight="bold")
-        ax.grid(axis="y", visible=False)
-        ax.tick_params(axis="x", labelsize=8)
-    axes[-1, 0].set_xlabel(label, fontsize=9)
     return fig

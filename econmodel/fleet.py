@@ -20,6 +20,8 @@ _EXPONENTIAL = -np.log1p(-(np.arange(256) + 0.5) / 256)
 #: Mixes of two workloads at which replicas are computed; between them is interpolated.
 _MIXES = 5
 _HOUR = 3600.0
+#: Rates of 0, rooms without end and logarithms of nothing are answers here.
+_QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +84,15 @@ class Workload:
 
     def __post_init__(self):
         """Check what was given."""
-        hours = units.non_negative(self.tasks_per_s, "tasks_per_s")
-        if not hours.ndim or not hours.shape[-1]:
-            raise ValueError(f"tasks_per_s = {self.tasks_per_s} is not allowed: at least one hour")
-        units.non_negative(np.subtract(self.calls_per_task, 1), "calls_per_task - 1")
-        units.non_negative(np.subtract(self.attempts, 1), "attempts - 1")
-        units.positive(self.input_tokens, "input_tokens")
-        units.positive(self.output_tokens, "output_tokens")
-        units.non_negative(self.cached_tokens, "cached_tokens")
-        units.positive(np.subtract(self.input_tokens, self.cached_tokens), "input_tokens - cached_tokens")
-        for name in ("wait_s", "cpu_s"):
-            units.non_negative(getattr(self, name), name)
-        for name in ("peak_tokens", "pairs", "input_quantiles", "peak_quantiles", "new_quantiles", "output_quantiles"):
-            if getattr(self, name) is not None:
+        for name in self.__dataclass_fields__:
+            if name != "name" and getattr(self, name) is not None:
                 units.non_negative(getattr(self, name), name)
+        if not np.ndim(self.tasks_per_s) or not np.size(self.tasks_per_s):
+            raise ValueError(f"tasks_per_s = {self.tasks_per_s} is not allowed: at least one hour")
+        for name in ("calls_per_task", "attempts"):
+            units.non_negative(np.subtract(getattr(self, name), 1), f"{name} - 1")
+        units.positive(self.output_tokens, "output_tokens")
+        units.positive(np.subtract(self.input_tokens, self.cached_tokens), "input_tokens - cached_tokens")
 
 
 def workload(calls, *, name, tasks_per_s, attempts=1.0):
@@ -123,26 +120,17 @@ def workload(calls, *, name, tasks_per_s, attempts=1.0):
     (2.0, 75.0, 8.0, 350.0)
     """
     table = pd.DataFrame(calls if isinstance(calls, pd.DataFrame) else calls._asdict())
-    new = table["input_tokens"] - np.minimum(table["cached_tokens"], table["input_tokens"] - 1)
-    later = table["session"].duplicated()
-    peak = (table["input_tokens"] + table["output_tokens"]).groupby(table["session"]).transform("max")
-
-    def law(column):
-        return (
-            np.quantile(column, (np.arange(256) + 0.5) / 256)
-            if len(column) < 1024
-            else np.array([part.mean() for part in np.array_split(np.sort(column), 256)])
-        )
-
+    asked, later = table["input_tokens"], table["session"].duplicated()
+    cached, levels = np.minimum(table["cached_tokens"], asked - 1), (np.arange(256) + 0.5) / 256
+    peak = (asked + table["output_tokens"]).groupby(table["session"]).transform("max")
+    laws = dict(input=asked, peak=peak, new=asked - cached, output=table["output_tokens"])
+    means = dict(input_tokens=asked, cached_tokens=cached, output_tokens=table["output_tokens"], peak_tokens=peak)
+    means |= dict(wait_s=table["wait_s"][later], pairs=(asked - cached) * (asked + cached) / 2)
+    means |= dict(cpu_s=table["cpu_s"]) if "cpu_s" in table else {}
     return Workload(
         name=name, tasks_per_s=tasks_per_s, attempts=attempts, calls_per_task=float(len(table) / (~later).sum()),
-        input_tokens=float(table["input_tokens"].mean()), output_tokens=float(table["output_tokens"].mean()),
-        cached_tokens=float((table["input_tokens"] - new).mean()),
-        wait_s=float(table["wait_s"][later].mean()) if later.any() else 0.0,
-        cpu_s=float(table["cpu_s"].mean()) if "cpu_s" in table else 0.0, peak_tokens=float(peak.mean()),
-        pairs=float((new * (table["input_tokens"] - new / 2)).mean()),
-        input_quantiles=law(table["input_tokens"]), peak_quantiles=law(peak), new_quantiles=law(new),
-        output_quantiles=law(table["output_tokens"]),
+        **{key: float(values.mean()) if len(values) else 0.0 for key, values in means.items()},
+        **{f"{key}_quantiles": np.quantile(values, levels) for key, values in laws.items()},
     )  # fmt: skip
 
 
@@ -192,9 +180,7 @@ class Prices:
 _Prompt = namedtuple("_Prompt", "tokens square steps part pairs cross pairs_square")
 #: Means over calls; tokens read and room taken are weighted by answers, contexts sent by calls that return, parked by
 #: waits, peaks by how long a session stays.
-_Calls = namedtuple(
-    "_Calls", "new whole output read room size size_square sent parked stay peak peak_square waits returning cpu"
-)
+_Calls = namedtuple("_Calls", "new whole output read room size squares sent parked stay peak peaks waits returning cpu")
 #: Calls per second by number in service, and of a call: waits for link and prefill, own prefill and load, decoding,
 #: a step without prompts, share of time with a line for prefill; what decides how that line holds decoding up: share
 #: lost, wait and time in line, time if always held up, work in line of a call and what is left of it; GPU time.
@@ -236,7 +222,7 @@ def _calls(w, box):
     output, size = np.asarray(w.output_tokens, float), np.add(w.input_tokens, w.output_tokens)
     returning, spread = 1 - 1 / np.asarray(w.calls_per_task, float), (_law(w.output_quantiles) ** 2).mean()
     peak, cached = size if w.peak_tokens is None else np.maximum(w.peak_tokens, size), np.asarray(w.cached_tokens)
-    square, peak_square = (
+    square, peaks = (
         mean**2 * (_law(law) ** 2).mean() for mean, law in ((size, w.input_quantiles), (peak, w.peak_quantiles))
     )
     gap, decoding = np.add(w.wait_s, w.cpu_s), output * box.step[1] * box.slow[..., 0, 0]
@@ -246,7 +232,7 @@ def _calls(w, box):
         _prompt(np.subtract(w.input_tokens, cached), cached, w.new_quantiles, w.pairs, again, box),
         _prompt(w.input_tokens, 0.0 * cached, w.input_quantiles, None, again, box), output,
         output * (w.input_tokens + output * spread / 2), output * size, size, square, returning * size, waits * size,
-        stay, stay * peak, stay * peak_square, waits, returning, np.asarray(w.cpu_s, float),
+        stay, stay * peak, stay * peaks, waits, returning, np.asarray(w.cpu_s, float),
     )  # fmt: skip
 
 
@@ -258,8 +244,8 @@ def _mixed(shares, values):
 
 
 def _box(replica, policy, context, speed):
-    table = dict(max_batch=policy.max_batch, chunk_tokens=policy.chunk_tokens, context_tokens=context)
-    server = simulate.server(replica, **table)
+    limits = dict(max_batch=policy.max_batch, chunk_tokens=policy.chunk_tokens)
+    server = simulate.server(replica, context_tokens=context, **limits)
     tiers = policy.tiers if policy.residency in ("move", "evict") else ()
     link = min([policy.link_bytes_per_s, *(tier.bandwidth_bytes_per_s for tier in tiers)]) if tiers else np.inf
     slow, step = 1 / units.positive(speed, "speed")[..., None, None], np.asarray(server.step_s, float)
@@ -287,22 +273,21 @@ def _packed(box, mean, square, weighted):
 
 def _nodes(box, calls):
     """Numbers in hand at which a chain is evaluated: each one at first, then less than a root apart."""
-    room, spread = _packed(box, calls.size, calls.size_square, calls.room / calls.output)
-    reach = 4 * np.sqrt(room * np.maximum(spread - 1, 0))
-    batch = box.policy.max_batch
-    top, nodes = np.max(np.where(room - reach > batch, batch, np.minimum(room + reach, 2 * batch)) + 1), [0]
+    room, spread = _packed(box, calls.size, calls.squares, calls.room / calls.output)
+    reach = 6 * np.sqrt(room * np.maximum(spread - 1, 0))
+    batch, nodes = box.policy.max_batch, [0]
+    top = np.max(np.where(room - reach > batch, batch, np.minimum(room + reach, 2 * batch)) + 1)
     while nodes[-1] < top:
-        nodes.append(nodes[-1] + max(1, int(0.7 * np.sqrt(nodes[-1]))))
+        nodes.append(nodes[-1] + max(1, int(0.7 * np.sqrt(nodes[-1]) - 1)))
     return np.array(nodes, float)
 
 
-def _root(falling, low, high, n):
+def _root(falling, low, high):
     """Largest argument known to have a value not below zero, by false position with the Illinois rule."""
     at_low, at_high = falling(low), falling(high)
     side = np.zeros(np.shape(low))
-    for _ in range(n):
-        with np.errstate(invalid="ignore", divide="ignore"):
-            x = low + (high - low) * at_low / (at_low - at_high)
+    for _ in range(11):
+        x = low + (high - low) * at_low / (at_low - at_high)
         x = np.where((x > low) & (x < high), x, (low + high) / 2)
         y = falling(x)
         up = y >= 0
@@ -328,10 +313,10 @@ def _pace(box, calls, fates, n):
     def at(decoding):
         beside = decoding * others
         read = box.server.context_s * context
-        bare, busy = _step(box, beside) + read * beside, _step(box, 1 + beside) + read * (1 + beside)
+        plain = _step(box, beside)
+        bare, busy = plain + read * beside, _step(box, 1 + beside) + read * (1 + beside)
         together = np.maximum(beside / output, 1e-12)  # prompts that come within a step share it
         part = np.minimum(prompt.part * together / -np.expm1(-together), chunk)
-        plain = _step(box, beside)
         own = (_step(box, beside + part) - plain) * prompt.tokens / part + pair_s * prompt.pairs
         rate = decoding / (output * busy + decoding * others * own) / box.slow
         long = bare + _step(box, beside + chunk) - plain
@@ -339,11 +324,10 @@ def _pace(box, calls, fates, n):
         square = (long / chunk) ** 2 * prompt.square + 2 * long / chunk * pair_s * prompt.cross
         left = (square + pair_s**2 * prompt.pairs_square) * box.slow**2 / (2 * work)
         line, link = rate * work * others, 2 * rate * moved * transfer * others
-        with np.errstate(divide="ignore", invalid="ignore"):
-            # while the line is held up by a prompt, few answers end and few calls come back to it
-            met = line * bare / (long * (1 - line) + line * bare)
-            behind = np.where(line < 1, met * left / (1 - line), np.inf)
-            queue = np.where(link < 1, moved * link * transfer / (2 * (1 - link)), np.inf)
+        # while the line is held up by a prompt, few answers end and few calls come back to it
+        met = line * bare / (long * (1 - line) + line * bare)
+        behind = np.where(line < 1, met * left / (1 - line), np.inf)
+        queue = np.where(link < 1, moved * link * transfer / (2 * (1 - link)), np.inf)
         aligned = others / 2 * box.slow * (bare + np.minimum(line, 1) * own * part / prompt.tokens)
         first = (prompt.steps * bare + own) * box.slow
         return _Pace(
@@ -358,86 +342,78 @@ def _pace(box, calls, fates, n):
         return (n - held) / (n + held)
 
     low = np.zeros(np.broadcast_shapes(n.shape, box.slow.shape, moved.shape)) + 1e-9 * n
-    return at(_root(lacking, low, n + 0 * low, 14))
+    return at(_root(lacking, low, n + 0 * low))
 
 
 def _chain(box, calls, fates, nodes, hold=False):
     """Birth-death chain of one replica; `hold` where sessions keep their room between calls."""
-    room, spread = (x[..., None] for x in _packed(box, calls.size, calls.size_square, calls.room / calls.output))
+    room, spread = (x[..., None] for x in _packed(box, calls.size, calls.squares, calls.room / calls.output))
     peak = calls.peak / calls.stay
-    fits, variation = (x[..., None] for x in _packed(box, peak, calls.peak_square / calls.stay, peak))
+    fits, variation = (x[..., None] for x in _packed(box, peak, calls.peaks / calls.stay, peak))
     waits = calls.waits[..., None]
     kept = hold & (waits > 0) & np.isfinite(fits)
     fits = np.where(kept, fits, np.inf)
     sigma = np.sqrt(np.maximum(room * (spread - 1), 1e-12))
-    with np.errstate(invalid="ignore", over="ignore"):
-        over = np.where(np.isfinite(room), (nodes - room) / sigma, -np.inf)
-        excess = sigma * (over * ndtr(over) + np.exp(-(over**2) / 2) / np.sqrt(2 * np.pi))
-    serving = np.where(kept | (over < -38), nodes, nodes - excess)
+    over = np.where(np.isfinite(room), (nodes - room) / sigma, -np.inf)
+    excess = sigma * (over * ndtr(over) + np.exp(-(over**2) / 2) / np.sqrt(2 * np.pi))
+    serving = nodes - np.where(kept | (over < -38), 0.0, excess)
     serving = np.maximum(np.minimum(serving, box.policy.max_batch), 1e-9)
     pace = _pace(box, calls, fates, serving[..., 1:])
     rate = np.maximum.accumulate(np.where(np.minimum(fits, room) >= 1, pace.rate, 0.0), axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(rate)
-        log, gap = np.concatenate([log[..., :1], log], axis=-1), np.diff(nodes)
-        steps = (gap * (log[..., 1:] + log[..., :-1]) + log[..., 1:] - log[..., :-1]) / 2
+    log, gap = np.log(np.concatenate([rate[..., :1], rate], axis=-1)), np.diff(nodes)
+    steps = (gap * (log[..., 1:] + log[..., :-1]) + log[..., 1:] - log[..., :-1]) / 2
     total = np.concatenate([0 * steps[..., :1], np.cumsum(steps, axis=-1)], axis=-1)
-    weight = (np.append(gap, 1) + np.append(1, gap)) / 2
+    weight, top = (np.append(gap, 1) + np.append(1, gap)) / 2, rate[..., -1:]
     chain = _Chain(nodes, pace._replace(rate=rate), total, weight, serving, fits, 1 / variation, waits,
-                   1 - calls.returning, rate[..., -1])  # fmt: skip
+                   1 - calls.returning, top[..., 0])  # fmt: skip
     if not kept.any():
         return chain
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ref = rate[..., -1:]
-        log = nodes * np.log(ref) - total + np.log(weight)
-        full, before = (log + _log_full(chain, ref, fits - less) for less in (0, 1))
-        most = np.maximum(full.max(-1, keepdims=True), before.max(-1, keepdims=True))
-        ratio = np.exp(before - most).sum(-1) / np.exp(full - most).sum(-1)
-        limit = np.where(kept[..., 0], np.minimum(rate[..., -1], ref[..., 0] * ratio), rate[..., -1])
-    return chain._replace(limit=np.nan_to_num(limit))
+    log = nodes * np.log(top) - total + np.log(weight)
+    full, before = (log + _log_full(chain, top, fits - less) for less in (0, 1))
+    most = np.maximum(full, before).max(-1, keepdims=True)
+    ratio = np.exp(before - most).sum(-1) / np.exp(full - most).sum(-1)
+    limit = np.where(kept[..., 0], np.fmin(ratio, 1.0), 1.0) * top[..., 0]
+    return chain._replace(limit=np.where(top[..., 0] > 0, limit, 0.0))
 
 
 def _log_full(chain, rate, fits):
     """Logarithm of the probability that just the sessions wait that fit beside those in service."""
     left, mean = (fits - chain.nodes) * chain.scale, rate * chain.waits * chain.scale
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log = left * np.log(mean) - mean - gammaln(np.maximum(left + 1, 1e-12))
+    log = left * np.log(mean) - mean - gammaln(np.maximum(left + 1, 1e-12))
     return np.where((left > -1) & np.isfinite(fits), log, -np.inf)
 
 
 def _state(chain, rate):
     """A replica at a rate of calls, as by `utilization.state_dependent_queue`, with sessions that hold their room."""
     nodes, pace, lam = chain.nodes, chain.pace, rate[..., None]
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        left, inside = (chain.fits - nodes) * chain.scale, 1.0
-        log = np.where(nodes > 0, nodes * np.log(lam), 0.0) - chain.total
-        log = np.where(np.isnan(log) | (left <= -1), -np.inf, log)
-        p = chain.weight * np.exp(log - log.max(axis=-1, keepdims=True))
-        if np.isfinite(chain.fits).any():
-            inside = gammaincc(np.maximum(left + 1, 1e-12), lam * chain.waits * chain.scale)
-            inside = np.where(np.isfinite(left), np.where(left > -1, inside, 0.0), 1.0)
-        full = p * np.exp(_log_full(chain, lam, chain.fits))
-        seen = p * inside
-        grows, held = rate / pace.rate[..., -1], rate / chain.limit
-        last = seen[..., -1] / chain.weight[-1] * grows / (1 - grows)  # more in hand than the last node
-        outside = full.sum(-1) * held / (1 - held)  # more sessions than fit
-        each = np.where(outside > 0, (full * chain.serving).sum(-1) / full.sum(-1), 0.0)
-        mass = seen.sum(-1) + last + outside
-        serving = (seen * chain.serving).sum(-1) + last * chain.serving[..., -1] + outside * each
-        line = (seen * (nodes - chain.serving)).sum(-1) + outside / (1 - held)
-        line = (line + last * (nodes[-1] - chain.serving[..., -1] + 1 / (1 - grows))) / mass
-        late = 1 - (seen * chain.serving / np.maximum(nodes, 1)).sum(-1) / mass - seen[..., 0] / mass
-        late = np.where(outside > 0, (full.sum(-1) + outside) / mass * chain.first, np.maximum(late, 0.0))
-        share = seen[..., 1:] * pace.rate
-        share = np.where(share.any(-1, keepdims=True), share / share.sum(-1, keepdims=True), nodes[1:] == 1)
-        means = [(share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12]]
-        queued, extra, blocked = _held_up(rate, *means)
-        serving = serving / mass
-        time = np.where(rate > 0, (serving + line) / rate + queued + extra, 1 / pace.rate[..., 0])
-        wait = np.where(rate > 0, line / rate, 0.0)
+    left = (chain.fits - nodes) * chain.scale
+    log = np.where(nodes > 0, nodes * np.log(lam), 0.0) - chain.total
+    log = np.where(np.isnan(log) | (left <= -1), -np.inf, log)
+    p, inside = chain.weight * np.exp(log - log.max(axis=-1, keepdims=True)), 1.0
+    if np.isfinite(chain.fits).any():
+        inside = gammaincc(np.maximum(left + 1, 1e-12), lam * chain.waits * chain.scale)
+        inside = np.where(np.isfinite(left), inside * (left > -1), 1.0)
+    full = p * np.exp(_log_full(chain, lam, chain.fits))
+    seen = p * inside
+    grows, held = rate / pace.rate[..., -1], rate / chain.limit
+    last = seen[..., -1] / chain.weight[-1] * grows / (1 - grows)  # more in hand than the last node
+    outside = full.sum(-1) * held / (1 - held)  # more sessions than fit
+    each = np.where(outside > 0, (full * chain.serving).sum(-1) / full.sum(-1), 0.0)
+    mass = seen.sum(-1) + last + outside
+    serving = (seen * chain.serving).sum(-1) + last * chain.serving[..., -1] + outside * each
+    line = (seen * (nodes - chain.serving)).sum(-1) + outside / (1 - held)
+    line = (line + last * (nodes[-1] - chain.serving[..., -1] + 1 / (1 - grows))) / mass
+    late = 1 - (seen * chain.serving / np.maximum(nodes, 1)).sum(-1) / mass - seen[..., 0] / mass
+    late = np.where(outside > 0, (full.sum(-1) + outside) / mass * chain.first, np.maximum(late, 0.0))
+    share = seen[..., 1:] * pace.rate
+    share = np.where(share.any(-1, keepdims=True), share / share.sum(-1, keepdims=True), nodes[1:] == 1)
+    means = ((share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12])
+    queued, extra, blocked = _held_up(rate, *means)
+    time = np.where(rate > 0, (serving / mass + line) / rate + queued + extra, 1 / pace.rate[..., 0])
+    wait = np.where(rate > 0, line / rate, 0.0)
     stable = (rate < chain.limit) | (rate == 0)
     time, wait = (np.where(stable, x, np.inf) for x in (time, wait))
-    return _State(time, serving, wait, late, share, queued, extra, blocked)
+    return _State(time, serving / mass, wait, late, share, queued, extra, blocked)
 
 
 def _held_up(rate, slowed, behind, first, full, work, left):
@@ -458,12 +434,9 @@ def _held_up(rate, slowed, behind, first, full, work, left):
 
 def _capacity(target, box, calls, chain):
     """Highest rate of calls at which a replica keeps the mean time of a call at or below a target."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        top = np.minimum(chain.limit, box.policy.cpu_cores / calls.cpu)
-        top = np.broadcast_to(top, np.broadcast_shapes(top.shape, np.shape(target)))
-        rate = _root(lambda rate: 1 / _state(chain, rate).time - 1 / target, 0 * top, top, 14)
-        alone = _state(chain, 0 * top).time <= target
-    return np.where(np.isinf(target), top, np.where(alone, rate, 0.0))
+    top = np.minimum(chain.limit, box.policy.cpu_cores / calls.cpu) + np.zeros(np.shape(target))
+    rate = _root(lambda rate: 1 / _state(chain, rate).time - 1 / target, 0 * top, top)
+    return np.where(np.isinf(target), top, rate)
 
 
 def _parked(box, calls):
@@ -473,16 +446,15 @@ def _parked(box, calls):
 
 def _fates(box, calls, rate):
     """What becomes of contexts at a rate of calls per replica."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        wait, there = calls.waits / calls.returning, rate * _parked(box, calls)
-        if box.policy.residency == "evict":  # waits taken as exponential: the last ones to leave are found
-            working = rate * calls.output * box.step[1] * box.slow[..., 0] * _kv(box, calls.room / calls.output)
-            free = np.maximum(box.server.memory_bytes - working, 0)
-            out = np.where(there > free, 1 - free / there, 0.0)
-        else:
-            idle = dict(hold=np.inf, move=box.policy.idle_s).get(box.policy.residency, 0.0)
-            out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
-        kept = np.nan_to_num(np.minimum(box.tier_bytes / (there * out), 1)) if box.tier_bytes else 0.0
+    wait, there = calls.waits / calls.returning, rate * _parked(box, calls)
+    if box.policy.residency == "evict":  # waits taken as exponential: the last ones to leave are found
+        working = rate * calls.output * box.step[1] * box.slow[..., 0] * _kv(box, calls.room / calls.output)
+        free = np.maximum(box.server.memory_bytes - working, 0)
+        out = np.where(there > free, 1 - free / there, 0.0)
+    else:
+        idle = dict(hold=np.inf, move=box.policy.idle_s).get(box.policy.residency, 0.0)
+        out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
+    kept = np.nan_to_num(np.minimum(box.tier_bytes / (there * out), 1)) if box.tier_bytes else 0.0
     return _Fates(calls.returning * out * kept, out * (1 - kept))
 
 
@@ -502,8 +474,7 @@ def _settled(target, box, calls, nodes, free):
 def _mixes(rates):
     """Shares of workloads at which capacity is computed, and a function that brings it to the hours."""
     total = sum(rates)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shares = [np.where(total > 0, own / total, 1 / len(rates)) for own in rates]
+    shares = [np.where(total > 0, own / total, 1 / len(rates)) for own in rates]
     if len(rates) != 2:
         return [share[..., : 1 if len(rates) == 1 else None] for share in shares], lambda value: value
     low, high = shares[0].min(-1, keepdims=True), shares[0].max(-1, keepdims=True)
@@ -512,8 +483,7 @@ def _mixes(rates):
     left = np.minimum(place.astype(int), _MIXES - 2)
 
     def at_hours(value):
-        with np.errstate(divide="ignore"):
-            inverse = np.minimum(1 / value, 1e300)
+        inverse = np.minimum(1 / value, 1e300)
         shape = np.broadcast_shapes(inverse.shape[:-1], left.shape[:-1])
         inverse, index = (np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inverse, left))
         a, b = (np.take_along_axis(inverse, index + i, axis=-1) for i in (0, 1))
@@ -523,23 +493,19 @@ def _mixes(rates):
     return [first, 1 - first], at_hours
 
 
-def _fleet(need, scaling, whole=True):
+def _fleet(need, scaling, whole):
     """Replicas by hour."""
-    if scaling == "perfect":
-        return need
-    hourly = np.ceil(need * (1 - 1e-12)) if whole else need
-    return hourly if scaling == "hourly" else hourly.max(-1, keepdims=True) + 0 * hourly
+    hourly = need if scaling == "perfect" or not whole else np.ceil(need * (1 - 1e-12))
+    return hourly.max(-1, keepdims=True) + np.zeros(hourly.shape) if scaling == "fixed" else hourly
 
 
 #: A week, by hour.
 _Costs = namedtuple("_Costs", "replicas idle cores tier_gb usd")
 
 
-def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole=True):
-    fleet = _fleet(need, scaling, whole)
-    with np.errstate(invalid="ignore"):
-        idle = fleet - _fleet(need, "hourly", whole) if scaling == "fixed" else 0 * fleet
-    cores = _fleet(cores, scaling, False)
+def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole):
+    fleet, cores = _fleet(need, scaling, whole), _fleet(cores, scaling, False)
+    idle = np.nan_to_num(fleet - _fleet(need, "hourly", whole) if scaling == "fixed" else 0 * fleet)
     usd = n_chips * (fleet * _axis(prices.gpu_usd_per_hour) - idle * _axis(prices.fill_usd_per_gpu_hour))
     usd = usd + cores * _axis(prices.core_usd_per_hour) + tier_gb * _axis(prices.tier_usd_per_gb_hour)
     return _Costs(fleet, idle, cores, tier_gb, usd)
@@ -547,13 +513,10 @@ def _cost(need, cores, tier_gb, scaling, prices, n_chips, whole=True):
 
 def _checked(works, latency_target, scaling):
     works = [works] if isinstance(works, Workload) else list(works)
-    if not works:
-        raise ValueError("workload = [] is not allowed: at least one")
     if scaling not in SCALINGS:
         raise ValueError(f"scaling = {scaling!r} is not allowed: one of {', '.join(SCALINGS)}")
-    hours = {np.shape(w.tasks_per_s)[-1] for w in works}
-    if len(hours) > 1:
-        raise ValueError(f"tasks_per_s = rows of {sorted(hours)} hours are not allowed: all as long")
+    if len({np.shape(w.tasks_per_s)[-1] for w in works}) != 1:
+        raise ValueError("workload = rows of tasks_per_s of different length, or none, are not allowed")
     return works, units.positive(latency_target, "latency_target")
 
 
@@ -562,34 +525,30 @@ def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
     context = float(np.mean([np.mean(w.input_tokens) for w in works]))
     box = _box(replica, policy, context, speed)
     each = [_calls(w, box) for w in works]
-    target, chips = target[..., None], replica.n_accelerators
     asked = [_axis(w.calls_per_task) * w.tasks_per_s for w in works]
     tried = [rate * _axis(w.attempts) for rate, w in zip(asked, works, strict=True)]
-    stages, alike = [], len(works) == 1
+    stages, rest = [], (prices, replica.n_accelerators, whole)
     for rates in (asked, tried):
         total, (shares, at_hours) = sum(rates), _mixes(rates)
-
-        def need(cap, total=total, at_hours=at_hours):
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return np.where(total > 0, total / at_hours(cap), 0.0)
-
         cores = sum(own * _axis(w.cpu_s) for own, w in zip(rates, works, strict=True))
-        if not stages or not alike:
+        if not stages or len(works) > 1:  # failed attempts change the mix of several workloads
             calls = _mixed(shares, each)
             nodes = _nodes(box, calls)
             chain = _chain(box, calls, _NONE, nodes)
-            caps = [_capacity(t, box, calls, chain) for t in (np.inf + 0 * target, target)]
-            cap, fates = _settled(target, box, calls, nodes, caps[1])
+            caps = [_capacity(t[..., None], box, calls, chain) for t in (np.full_like(target, np.inf), target)]
+            cap, fates = _settled(target[..., None], box, calls, nodes, caps[1])
             gb = fates.moved / np.maximum(calls.returning, 1e-300) * _parked(box, calls) / 1e9
-            calls_per_gb = at_hours(1 / np.maximum(gb, 1e-300))
+        *free, need = (np.where(total > 0, total / at_hours(rate), 0.0) for rate in (*caps, cap))
+        tier_gb = total / at_hours(1 / np.maximum(gb, 1e-300))
         if not stages:
-            stages.append(_cost(need(caps[0]), cores, 0.0, "perfect", prices, chips, whole))
-            stages += [_cost(need(c), cores, 0.0, scaling, prices, chips, whole) for c in caps]
-        stages.append(_cost(need(cap), cores, total / calls_per_gb, scaling, prices, chips, whole))
+            stages.append(_cost(free[0], cores, 0.0, "perfect", *rest))
+            stages += [_cost(each_hour, cores, 0.0, scaling, *rest) for each_hour in free]
+        stages.append(_cost(need, cores, tier_gb, scaling, *rest))
     tasks = _HOUR * sum(np.asarray(w.tasks_per_s, float) for w in works)
     return stages, tasks, box, each, tried
 
 
+@_QUIET
 def bars(workload, replica, *, prices, latency_target, policy, scaling="fixed", speed=1.0):
     r"""
     Dollars per finished task, by cause: the waterfall of `plan`, vectorised over draws.
@@ -619,9 +578,8 @@ def bars(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
 
 
 def _bars(stages, tasks):
-    with np.errstate(invalid="ignore", divide="ignore"):
-        costs = np.stack(np.broadcast_arrays(*(stage.usd.sum(-1) / tasks.sum(-1) for stage in stages)))
-        steps = np.where(np.isinf(costs[:-1]), 0.0, np.diff(costs, axis=0))
+    costs = np.stack(np.broadcast_arrays(*(stage.usd.sum(-1) / tasks.sum(-1) for stage in stages)))
+    steps = np.where(np.isinf(costs[:-1]), 0.0, np.diff(costs, axis=0))
     return dict(zip(CAUSES, [costs[0], *steps], strict=True))
 
 
@@ -639,6 +597,7 @@ class Plan(NamedTuple):
     waterfall: pd.Series
 
 
+@_QUIET
 def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", speed=1.0):
     """
     Plan a fleet for a week: replicas by hour, latency, dollars per finished task and what causes them.
@@ -681,7 +640,17 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     A call waits for a place, loads its context if that was moved out, waits in line for prefill, and decodes beside the
     others. With n in service these stations form a closed network; its throughput, by approximate mean-value analysis,
     is the completion rate of a birth-death chain in n. Tool waits are a delay station: calls arrive as if at random,
-    and sessions that hold their room are counted with a truncated product form.
+    and sessions that hold their room are counted with a truncated product form. Beyond the chain, calls that come while
+    a prompt is processed wait in line as in a first-come queue, and the line that a call leaves behind at its first
+    token holds its decoding up. Weeks of chats and agents, served event by event: mean time within 2 %, 99th percentile
+    up to 15 % too low, fleet within one replica, as long as prompts take less than 0.7 of the time of a replica; above,
+    up to 8 % too slow. Where sessions hold their room and fill nine tenths of it, or where rare prompts block a replica
+    for minutes, the wait for room is longer than planned; plan for less.
+
+    References
+    ----------
+    F. P. Kelly, "Reversibility and Stochastic Networks", Wiley 1979, chapter 3. ``kelly1979``
+    M. Reiser and S. Lavenberg, "Mean-value analysis of closed multichain queuing networks", 1980. ``reiser1980mva``
 
     Examples
     --------
@@ -705,34 +674,33 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
         raise ValueError(f"workload = arrays of shape {last.usd.shape[:-1]} are not allowed: bars takes draws")
     hours, (prefill, decode) = _hours(last, box, works, each, tried)
     waterfall = pd.Series(_bars(stages, tasks), name="usd_per_task").astype(float)
-    calls, usd, chips = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators
-    names = ("input_tokens", "cached_tokens", "output_tokens")
+    calls, usd, chips, replicas = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators, last.replicas
     sent, cached, output = (
-        _HOUR * sum((rate * getattr(w, name)).sum() for rate, w in zip(tried, works, strict=True)) for name in names
+        _HOUR * sum((rate * getattr(w, f"{name}_tokens")).sum() for rate, w in zip(tried, works, strict=True))
+        for name in ("input", "cached", "output")
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        memory = usd * waterfall.iloc[3] / waterfall.iloc[:4].sum()
-        compute = (usd - memory) / (prefill + decode)
-        totals = dict(
-            gpu_hours=chips * last.replicas.sum(), replicas_at_peak=last.replicas.max(), usd=usd, tasks=tasks.sum(),
-            calls=_HOUR * calls.sum(), usd_per_task=usd / tasks.sum(),
-            usd_per_million_input_tokens=1e6 * compute * prefill / (sent - cached),
-            usd_per_million_cached_tokens=1e6 * memory / cached,
-            usd_per_million_output_tokens=1e6 * compute * decode / output,
-            **{name: (hours[name] * calls).sum() / calls.sum() for name in ("mean_time", "p99")},
-            busy_share=(hours["busy_share"] * last.replicas).sum() / last.replicas.sum(),
-            idle_gpu_hours=chips * last.idle.sum(), fill_usd=chips * (last.idle * prices.fill_usd_per_gpu_hour).sum(),
-        )  # fmt: skip
+    memory = usd * waterfall.iloc[3] / waterfall.iloc[:4].sum()
+    compute = (usd - memory) / (prefill + decode)
+    totals = dict(
+        gpu_hours=chips * replicas.sum(), replicas_at_peak=replicas.max(), usd=usd, tasks=tasks.sum(),
+        calls=_HOUR * calls.sum(), usd_per_task=usd / tasks.sum(),
+        usd_per_million_input_tokens=1e6 * compute * prefill / (sent - cached),
+        usd_per_million_cached_tokens=1e6 * memory / cached,
+        usd_per_million_output_tokens=1e6 * compute * decode / output,
+        **{name: (hours[name] * calls).sum() / calls.sum() for name in ("mean_time", "p99")},
+        busy_share=(hours["busy_share"] * replicas).sum() / replicas.sum(), idle_gpu_hours=chips * last.idle.sum(),
+        fill_usd=chips * (last.idle * prices.fill_usd_per_gpu_hour).sum(),
+    )  # fmt: skip
     return Plan(hours, {name: float(x) for name, x in (totals | _marginal(*own)).items()}, waterfall)
 
 
-#: Points spread evenly in the unit cube of seven dimensions.
-_POINTS = (np.arange(1, 4097) / 1.0969815577985598 ** np.arange(1, 8)[:, None] + 0.5) % 1
+#: Points spread evenly in the unit cube of eight dimensions.
+_POINTS = (np.arange(1, 4097) / 1.0850702245491451 ** np.arange(1, 9)[:, None] + 0.5) % 1
 
 
 def _slowest(probability, works, shares, calls, box, fates, chain, state):
     """Time that a share of calls do not exceed: waits, prefill, load and answer drawn independently of each other."""
-    answer, prompt, place, line, fate, crowd, blocked = _POINTS
+    answer, prompt, place, line, fate, crowd, blocked, kind = _POINTS
     number = (np.cumsum(state.share, axis=-1)[:, None, :-1] < crowd[:, None]).sum(-1)
     pace = _Pace(*(np.take_along_axis(x + 0 * state.share, number, axis=1) for x in chain.pace))
 
@@ -740,26 +708,25 @@ def _slowest(probability, works, shares, calls, box, fates, chain, state):
         share = np.clip(share, 1e-12, 1)
         return np.where(u < share, -mean / share * np.log(np.maximum(u / share, 1e-12)), 0.0)
 
-    waits = late(state.wait[:, None], state.late[:, None], place) + late(pace.wait, pace.line, line)
-    waits = waits + late(state.extra[:, None], state.blocked[:, None], blocked)
-    waits = waits + late(state.queued[:, None], state.blocked[:, None], line)
+    which = (np.cumsum(shares, axis=0)[:-1, :, None] <= kind).sum(axis=0)
+
+    def drawn(law, u, mean):
+        return np.choose(which, [np.quantile(_law(getattr(w, law)), u) * mean(w) for w in works])
+
+    new = drawn("new_quantiles", prompt, lambda w: w.input_tokens - w.cached_tokens)
+    made = np.maximum(drawn("output_quantiles", answer, lambda w: w.output_tokens) - 1, 0)
     moved, lost = fates.moved[:, None], fates.lost[:, None]
-    waits = waits + np.where((fate >= lost) & (fate < lost + moved), _transfer(box, calls)[:, None], 0.0)
+    own = np.where(fate < lost, drawn("input_quantiles", prompt, lambda w: w.input_tokens), new)
     computed = (calls.new.tokens + fates.lost * (calls.whole.tokens - calls.new.tokens))[:, None]
-    times, weights = [], []
-    for w, share in zip(works, shares, strict=True):
-        new = np.quantile(_law(w.new_quantiles), prompt) * (w.input_tokens - w.cached_tokens)
-        own = np.where(fate < lost, np.quantile(_law(w.input_quantiles), prompt) * w.input_tokens, new)
-        steps = np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step
-        made = np.maximum(np.quantile(_law(w.output_quantiles), answer) * w.output_tokens - 1, 0)
-        decoding = pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made
-        times.append(waits + steps + own / computed * pace.prefill_s + decoding)
-        weights.append(share[:, None] + 0 * times[-1])
-    times, weights = np.concatenate(times, axis=1), np.concatenate(weights, axis=1)
-    order = np.argsort(times, axis=1)
-    passed = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
-    where = (passed < probability * passed[:, -1:]).sum(axis=1)[:, None]
-    return np.take_along_axis(times, np.take_along_axis(order, where, axis=1), axis=1)[:, 0]
+    times = (
+        late(state.wait[:, None], state.late[:, None], place), late(pace.wait, pace.line, line),
+        late(state.extra[:, None], state.blocked[:, None], blocked),
+        late(state.queued[:, None], state.blocked[:, None], line),
+        np.where((fate >= lost) & (fate < lost + moved), _transfer(box, calls)[:, None], 0.0),
+        np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step, own / computed * pace.prefill_s,
+        pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made,
+    )  # fmt: skip
+    return np.quantile(sum(times), probability, axis=1)
 
 
 def _hours(costs, box, works, each, tried):
@@ -785,28 +752,28 @@ def _hours(costs, box, works, each, tried):
 
 def _marginal(works, replica, prices, target, policy, scaling, speed):
     """Dollars of a week that one more of a part saves, by planning again with a hundredth more of it."""
-    chip, more = replica.accelerator, 1.01
+    chip = replica.accelerator
 
-    def usd(better=replica, rules=policy):
+    def usd(rules=policy, **parts):
+        better = replace(replica, accelerator=replace(chip, **parts))
         return _stages(works, better, prices, target, rules, scaling, speed, whole=False)[0][-1].usd.sum()
 
-    def chips(*names):
-        scaled = {name: more * getattr(chip, name) for name in names if getattr(chip, name) is not None}
-        return usd(replace(replica, accelerator=replace(chip, **scaled)))
+    def more(part, *names):
+        return {name: 1.01 * getattr(part, name) for name in names if getattr(part, name) is not None}
 
     rates = [f"{kind}_flop_per_s" for kind in ("bf16", "fp8", "fp4", "bf16_measured", "fp8_measured")]
     peak = (chip.fp8_flop_per_s if replica.weight_bits <= 8 else None) or chip.bf16_flop_per_s or np.inf
-    tiers = [replace(tier, bandwidth_bytes_per_s=more * tier.bandwidth_bytes_per_s) for tier in policy.tiers]
+    tiers = [replace(tier, **more(tier, "bandwidth_bytes_per_s")) for tier in policy.tiers]
     link = min([policy.link_bytes_per_s, *(tier.bandwidth_bytes_per_s for tier in policy.tiers)])
-    faster = replace(policy, link_bytes_per_s=more * policy.link_bytes_per_s, tiers=tiers)
     planned = dict(
-        gb_hbm=(chips("memory_bytes"), chip.memory_bytes / 1e9), tflop_s=(chips(*rates), peak / 1e12),
-        gb_s_hbm=(chips("bandwidth_bytes_per_s"), chip.bandwidth_bytes_per_s / 1e9),
-        gb_s_link=(usd(rules=faster), link / 1e9),
-        core=(usd(rules=replace(policy, cpu_cores=policy.cpu_cores + 1)), 1 / (more - 1)),
+        gb_hbm=(usd(**more(chip, "memory_bytes")), chip.memory_bytes / 1e11),
+        tflop_s=(usd(**more(chip, *rates)), peak / 1e14),
+        gb_s_hbm=(usd(**more(chip, "bandwidth_bytes_per_s")), chip.bandwidth_bytes_per_s / 1e11),
+        gb_s_link=(usd(replace(policy, tiers=tiers, **more(policy, "link_bytes_per_s"))), link / 1e11),
+        core=(usd(replace(policy, cpu_cores=policy.cpu_cores + 1)), 1.0),
     )  # fmt: skip
     base = usd()
-    return {f"saved_usd_per_{name}": (base - cost) / (amount * (more - 1)) for name, (cost, amount) in planned.items()}
+    return {f"saved_usd_per_{name}": (base - cost) / amount for name, (cost, amount) in planned.items()}
 
 
 def from_log(calls, *, name="log", attempts=1.0, share=1.0):

@@ -1,7 +1,9 @@
 """Verdicts, intervals and the bootstrap of groups."""
 
 import math
+import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 import numpy as np
@@ -273,3 +275,58 @@ def test_a_row_of_the_catalog_becomes_a_law():
     assert (law.low, law.value, law.high) == quoted[1:2] + quoted[:1] + quoted[2:3]
     with pytest.raises(ValueError, match="nan"):
         un.spread(catalog.fact("agent_workload", "coding agent request", "tool_calls_per_request_mean"), "uniform")
+
+
+def joint_model():
+    """The joint model of a fleet as chapter 10 has it for coding agents, and laws for all its inputs."""
+    from econmodel import catalog, simulate
+    from econmodel.parts import Replica
+
+    chip, llm = catalog.accelerator("H100-SXM-80GB"), catalog.llm("Meta-Llama-3.1-70B")
+    replica = Replica(llm=llm, accelerator=chip, n_accelerators=4, weight_bits=8, kv_bits=8)
+    week = 1 + 0.5 * np.sin(np.arange(168) * 2 * math.pi / 24)
+    policy = simulate.Policy(residency="hold", max_batch=128, chunk_tokens=2048)
+    laws = dict(
+        week=[0, 1], autonomy=un.Spread(0.5, 0.0, 1.0, law="uniform"), speed=un.Spread(1.0, 0.8, 1.3, law="triangular"),
+        gpu_price=un.Spread(2.0, 1.0, 6.0, law="lognormal"), tier_price=0.0, calls=un.Spread(10, 5, 20, law="triangular"),
+        context=un.Spread(120e3, 90e3, 150e3, law="triangular"), new_tokens=un.Spread(3e3, 2e3, 5e3, law="uniform"),
+        answer=un.Spread(400, 300, 500, law="triangular"), tool_wait=un.Spread(20, 5, 60, law="triangular"),
+        person_wait=10.0, attempts=un.Spread(2.4, 1.1, 6.0, law="triangular"), latency_target=un.Spread(40, 30, 60, law="uniform"),
+    )  # fmt: skip
+    model = partial(un.agent_task, weeks=[week, week**2], call_rate=200.0, replica=replica, policy=policy)
+    return model, laws
+
+
+def test_bars_of_an_agent_task_add_up_and_follow_its_attempts_and_prices():
+    model, laws = joint_model()
+    at = {name: un.quantiles(law, [0.5]) for name, law in laws.items()}
+    bars = model(**at)
+    total = bars.pop("total")
+    np.testing.assert_allclose(sum(bars.values()), total)
+    dearer = model(**at | {"gpu_price": 2 * at["gpu_price"]})["total"]
+    np.testing.assert_allclose(dearer, 2 * total)
+    once, twice = (model(**at | {"attempts": np.array([n])}, scaling="perfect")["total"] for n in (1.0, 2.0))
+    np.testing.assert_allclose(twice, 2 * once)
+    assert model(**at | {"autonomy": np.array([1.0])})["provisioning for the peak"] < 0.01 * total
+    alone = model(**at | {"autonomy": np.array([1.0])}, scaling="perfect")
+    quick = model(**at | {"autonomy": np.array([1.0]), "person_wait": np.zeros(1)}, scaling="perfect")
+    np.testing.assert_allclose(alone["total"], quick["total"])
+
+
+@pytest.mark.slow
+def test_the_joint_model_is_quick_settled_and_the_same_wherever_it_runs():
+    """8,192 draws in at most 3 s of processor time; twice as many move the ends of the total by less than 1 %."""
+    model, laws = joint_model()
+    rng = np.random.default_rng
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        once = un.propagate(model, laws, n=8192, rng=rng(1)).outcomes
+        times.append(time.process_time() - start)
+    assert min(times) <= 3, f"{min(times):.1f} s"
+    twice = un.propagate(model, laws, n=16_384, rng=rng(1)).outcomes
+    ends, later = (un.intervals(x).set_index("key").loc["total", ["low", "high"]].astype(float) for x in (once, twice))
+    assert (ends / later - 1).abs().max() < 0.01
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        apart = un.propagate(model, laws, n=8192, rng=rng(1), executor=pool).outcomes
+    assert apart.to_numpy().tobytes() == once.to_numpy().tobytes()

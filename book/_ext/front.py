@@ -24,9 +24,10 @@ def fingerprint():
 
 
 def waterfall():
-    """Bars of the tasks, as the chapter handed them on."""
+    """Bars of the tasks and their sums, as the chapter handed them on."""
     found = catalog.results(RESULTS)
-    keys = [(f"waterfall_{task}_{bar}", TASKS[task], BARS[bar]) for task in TASKS for bar in BARS]
+    named = BARS | {"total": "a finished task"}
+    keys = [(f"waterfall_{task}_{bar}", TASKS[task], named[bar]) for task in TASKS for bar in named]
     rows = found.loc[[key for key, *_ in keys], ["value", "low", "high"]].reset_index(drop=True)
     return rows.assign(group=[group for _, group, _ in keys], bar=[bar for *_, bar in keys])
 
@@ -40,23 +41,17 @@ def draw():
 
 def words():
     """Alternative text and caption of the figure, in numbers of the results."""
-    table, found = waterfall(), catalog.results(RESULTS)
-    told = [
-        f"a finished {group}, "
-        + ", ".join(f"{bar} {figures.short(value)}" for bar, value in zip(own["bar"], own["value"], strict=True))
-        for group, own in table.groupby("group", sort=False)
-    ]
-    totals = [
-        f"a {name} {figures.interval(*found.loc[f'waterfall_{task}_total', ['value', 'low', 'high']])}"
-        for task, name in TASKS.items()
-    ]
-    largest = table.loc[table.groupby("group", sort=False)["value"].idxmax()]
-    bars = largest["bar"].unique()
-    biggest = bars[0] if len(bars) == 1 else "; ".join(f"{row.bar} for a {row.group}" for row in largest.itertuples())
+    told, totals, largest = [], [], {}
+    for group, own in waterfall().groupby("group", sort=False):
+        *bars, total = own.itertuples()
+        told.append(f"a finished {group}, " + ", ".join(f"{row.bar} {figures.short(row.value)}" for row in bars))
+        totals.append(f"a {group} {figures.interval(total.value, total.low, total.high)}")
+        largest[group] = max(bars, key=lambda row: row.value).bar
+    biggest = "; ".join(f"{bar} for a {group}" for group, bar in largest.items())
+    if len(set(largest.values())) == 1:
+        biggest = next(iter(largest.values()))
     alt = f"Waterfalls in USD: {'; '.join(told)}."
-    caption = (
-        f"What a finished task costs the owner of the GPUs, in USD: {', '.join(totals)}. The largest bar: {biggest}."
-    )
+    caption = f"What a finished task costs the owner of the GPUs, in USD: {', '.join(totals)}. The largest bar: {biggest}."
     return alt, caption
 
 
