@@ -1373,3 +1373,50 @@ def shares_map(table, *, label):
     ax.tick_params(axis="y", rotation=0)
     ax.set(xlabel="", ylabel="")
     return fig
+
+
+def waterfall(table, *, label, total="a finished task"):
+    """
+    Bars that each start where the one above ends, and their sum: what a thing costs, and because of what.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `bar` (in plain words, in order), `value`, `low`, `high` (ends of the interval; nan for none) and
+        `group`, of which each gets a panel; a row named as `total` gives the sum its own interval.
+    label : str
+        Axis label, with unit.
+    total : str
+        Name of the sum.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    groups = list(dict.fromkeys(table["group"]))
+    bars = [bar for bar in dict.fromkeys(table["bar"]) if bar != total]
+    fig, axes = plt.subplots(len(groups), figsize=(6.4, (0.46 * len(bars) + 1.35) * len(groups)), squeeze=False)
+    for ax, group in zip(axes[:, 0], groups, strict=True):
+        own = table[table["group"] == group].set_index("bar")
+        steps = own.reindex(bars)
+        ends, whole = steps["value"].cumsum(), steps["value"].sum()
+        rows, start = np.arange(len(bars) + 1)[::-1], np.append(ends - steps["value"], 0.0)
+        size, color = np.append(steps["value"], whole), [GREEN, *[ORANGE] * (len(bars) - 1), BLUE]
+        ax.barh(rows, size, left=start, color=color, height=0.62)
+        ax.vlines(ends, rows[1:] - 0.31, rows[:-1] - 0.31, color="0.4", lw=0.9)
+        last = own.loc[total] if total in own.index else pd.Series({"low": np.nan, "high": np.nan})
+        low, high = (start + np.append(steps[name], last[name]) for name in ("low", "high"))
+        ax.hlines(rows, low, high, color="0.15", lw=1.3)
+        ax.plot(low, rows, "|", high, rows, "|", color="0.15", ms=7)
+        right = np.fmax(start + size, high)
+        for y, x, amount, first in zip(rows, right, size, rows == rows[0], strict=True):
+            text = f"{'' if first or y == 0 else '+ '}{short(amount)} USD"
+            text += "" if y == 0 or not whole else f" ({amount / whole:.0%})"
+            ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+        names = [*(f"{'+ ' if i else ''}{bar}" for i, bar in enumerate(bars)), f"= {total}"]
+        ax.set_yticks(rows, names)
+        ax.get_yticklabels()[-1].set_fontweight("bold")
+        ax.set(xlim=(0, np.nanmax(right) * 1.38), xlabel=label if group == groups[-1] else "")
+        ax.set_title(group if len(groups) > 1 else "", loc="left", fontsize=11)
+        ax.grid(axis="y", visible=False)
+    return fig

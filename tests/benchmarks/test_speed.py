@@ -5,9 +5,10 @@ import timeit
 import numpy as np
 from scipy import optimize
 
-from econmodel import catalog, demand, inference
+from econmodel import catalog, demand, fleet, inference, simulate
 from econmodel import compound_error as ce
 from econmodel import memory_tiers as mt
+from econmodel.parts import Replica
 
 
 def best(function, number=3):
@@ -100,3 +101,26 @@ def test_hit_curves_of_a_million_references_take_a_third_of_a_second_at_most(ben
         seconds = best(lambda ids=ids: mt.lru_hit_curve(ids))
         assert seconds <= 0.3, f"{seconds:.2f} s"
     benchmark.pedantic(mt.lru_hit_curve, (ids,), rounds=3)
+
+
+def test_bars_of_8192_draws_beat_a_loop_of_plans(benchmark):
+    llm, chip = catalog.llm("Meta-Llama-3.1-70B"), catalog.accelerator("H100-SXM-80GB")
+    group = Replica(llm=llm, accelerator=chip, n_accelerators=4, weight_bits=8, kv_bits=8)
+    week = catalog.derived("load_profiles").query("series == 'azure2024_conv'")["rate"].to_numpy() / 500
+    rng, draws = np.random.default_rng(2), 8192
+    keep = simulate.Policy(residency="hold", max_batch=256, chunk_tokens=2048)
+
+    def agents(n):
+        means = dict(output_tokens=rng.uniform(300, 500, n), wait_s=rng.uniform(10, 40, n))
+        means |= dict(calls_per_task=rng.uniform(20, 60, n), attempts=rng.uniform(1, 2, n))
+        for name in means:
+            means[name] = means[name] if n > 1 else means[name][0]
+        return fleet.Workload(name="agents", tasks_per_s=week, input_tokens=60_000, cached_tokens=57_000, **means)
+
+    own = dict(prices=fleet.Prices(gpu_usd_per_hour=2.0), latency_target=20.0, policy=keep)
+    many = agents(draws)
+    benchmark.pedantic(fleet.bars, (many, group), own, rounds=2)
+    one = best(lambda: fleet.plan(agents(1), group, **own))
+    all_ = best(lambda: fleet.bars(many, group, **own))
+    print(f"\nbars: {draws} draws in {all_:.2f} s, a loop of plans would take {draws * one / all_:.0f} times that")
+    assert all_ <= draws * one / 100
