@@ -274,7 +274,7 @@ def _packed(box, mean, square, weighted):
 def _nodes(box, calls):
     """Numbers in hand at which a chain is evaluated: each one at first, then less than a root apart."""
     room, spread = _packed(box, calls.size, calls.size_square, calls.room / calls.output)
-    reach = 4 * np.sqrt(room * np.maximum(spread - 1, 0))
+    reach = 6 * np.sqrt(room * np.maximum(spread - 1, 0))
     batch = box.policy.max_batch
     top, nodes = np.max(np.where(room - reach > batch, batch, np.minimum(room + reach, 2 * batch)) + 1), [0]
     while nodes[-1] < top:
@@ -282,11 +282,11 @@ def _nodes(box, calls):
     return np.array(nodes, float)
 
 
-def _root(falling, low, high, n):
+def _root(falling, low, high):
     """Largest argument known to have a value not below zero, by false position with the Illinois rule."""
     at_low, at_high = falling(low), falling(high)
     side = np.zeros(np.shape(low))
-    for _ in range(n):
+    for _ in range(11):
         with np.errstate(invalid="ignore", divide="ignore"):
             x = low + (high - low) * at_low / (at_low - at_high)
         x = np.where((x > low) & (x < high), x, (low + high) / 2)
@@ -314,10 +314,10 @@ def _pace(box, calls, fates, n):
     def at(decoding):
         beside = decoding * others
         read = box.server.context_s * context
-        bare, busy = _step(box, beside) + read * beside, _step(box, 1 + beside) + read * (1 + beside)
+        plain = _step(box, beside)
+        bare, busy = plain + read * beside, _step(box, 1 + beside) + read * (1 + beside)
         together = np.maximum(beside / output, 1e-12)  # prompts that come within a step share it
         part = np.minimum(prompt.part * together / -np.expm1(-together), chunk)
-        plain = _step(box, beside)
         own = (_step(box, beside + part) - plain) * prompt.tokens / part + pair_s * prompt.pairs
         rate = decoding / (output * busy + decoding * others * own) / box.slow
         long = bare + _step(box, beside + chunk) - plain
@@ -344,7 +344,7 @@ def _pace(box, calls, fates, n):
         return (n - held) / (n + held)
 
     low = np.zeros(np.broadcast_shapes(n.shape, box.slow.shape, moved.shape)) + 1e-9 * n
-    return at(_root(lacking, low, n + 0 * low, 14))
+    return at(_root(lacking, low, n + 0 * low))
 
 
 def _chain(box, calls, fates, nodes, hold=False):
@@ -364,23 +364,20 @@ def _chain(box, calls, fates, nodes, hold=False):
     pace = _pace(box, calls, fates, serving[..., 1:])
     rate = np.maximum.accumulate(np.where(np.minimum(fits, room) >= 1, pace.rate, 0.0), axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        log = np.log(rate)
-        log, gap = np.concatenate([log[..., :1], log], axis=-1), np.diff(nodes)
+        log, gap = np.log(np.concatenate([rate[..., :1], rate], axis=-1)), np.diff(nodes)
         steps = (gap * (log[..., 1:] + log[..., :-1]) + log[..., 1:] - log[..., :-1]) / 2
-    total = np.concatenate([0 * steps[..., :1], np.cumsum(steps, axis=-1)], axis=-1)
-    weight = (np.append(gap, 1) + np.append(1, gap)) / 2
-    chain = _Chain(nodes, pace._replace(rate=rate), total, weight, serving, fits, 1 / variation, waits,
-                   1 - calls.returning, rate[..., -1])  # fmt: skip
-    if not kept.any():
-        return chain
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ref = rate[..., -1:]
-        log = nodes * np.log(ref) - total + np.log(weight)
-        full, before = (log + _log_full(chain, ref, fits - less) for less in (0, 1))
-        most = np.maximum(full.max(-1, keepdims=True), before.max(-1, keepdims=True))
+        total = np.concatenate([0 * steps[..., :1], np.cumsum(steps, axis=-1)], axis=-1)
+        weight, top = (np.append(gap, 1) + np.append(1, gap)) / 2, rate[..., -1:]
+        chain = _Chain(nodes, pace._replace(rate=rate), total, weight, serving, fits, 1 / variation, waits,
+                       1 - calls.returning, top[..., 0])  # fmt: skip
+        if not kept.any():
+            return chain
+        log = nodes * np.log(top) - total + np.log(weight)
+        full, before = (log + _log_full(chain, top, fits - less) for less in (0, 1))
+        most = np.maximum(full, before).max(-1, keepdims=True)
         ratio = np.exp(before - most).sum(-1) / np.exp(full - most).sum(-1)
-        limit = np.where(kept[..., 0], np.minimum(rate[..., -1], ref[..., 0] * ratio), rate[..., -1])
-    return chain._replace(limit=np.nan_to_num(limit))
+    limit = np.where(kept[..., 0], np.fmin(ratio, 1.0), 1.0) * top[..., 0]
+    return chain._replace(limit=np.where(top[..., 0] > 0, limit, 0.0))
 
 
 def _log_full(chain, rate, fits):
@@ -395,13 +392,13 @@ def _state(chain, rate):
     """A replica at a rate of calls, as by `utilization.state_dependent_queue`, with sessions that hold their room."""
     nodes, pace, lam = chain.nodes, chain.pace, rate[..., None]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        left, inside = (chain.fits - nodes) * chain.scale, 1.0
+        left = (chain.fits - nodes) * chain.scale
         log = np.where(nodes > 0, nodes * np.log(lam), 0.0) - chain.total
         log = np.where(np.isnan(log) | (left <= -1), -np.inf, log)
-        p = chain.weight * np.exp(log - log.max(axis=-1, keepdims=True))
+        p, inside = chain.weight * np.exp(log - log.max(axis=-1, keepdims=True)), 1.0
         if np.isfinite(chain.fits).any():
             inside = gammaincc(np.maximum(left + 1, 1e-12), lam * chain.waits * chain.scale)
-            inside = np.where(np.isfinite(left), np.where(left > -1, inside, 0.0), 1.0)
+            inside = np.where(np.isfinite(left), inside * (left > -1), 1.0)
         full = p * np.exp(_log_full(chain, lam, chain.fits))
         seen = p * inside
         grows, held = rate / pace.rate[..., -1], rate / chain.limit
@@ -416,14 +413,13 @@ def _state(chain, rate):
         late = np.where(outside > 0, (full.sum(-1) + outside) / mass * chain.first, np.maximum(late, 0.0))
         share = seen[..., 1:] * pace.rate
         share = np.where(share.any(-1, keepdims=True), share / share.sum(-1, keepdims=True), nodes[1:] == 1)
-        means = [(share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12]]
+        means = ((share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12])
         queued, extra, blocked = _held_up(rate, *means)
-        serving = serving / mass
-        time = np.where(rate > 0, (serving + line) / rate + queued + extra, 1 / pace.rate[..., 0])
+        time = np.where(rate > 0, (serving / mass + line) / rate + queued + extra, 1 / pace.rate[..., 0])
         wait = np.where(rate > 0, line / rate, 0.0)
     stable = (rate < chain.limit) | (rate == 0)
     time, wait = (np.where(stable, x, np.inf) for x in (time, wait))
-    return _State(time, serving, wait, late, share, queued, extra, blocked)
+    return _State(time, serving / mass, wait, late, share, queued, extra, blocked)
 
 
 def _held_up(rate, slowed, behind, first, full, work, left):
@@ -446,10 +442,9 @@ def _capacity(target, box, calls, chain):
     """Highest rate of calls at which a replica keeps the mean time of a call at or below a target."""
     with np.errstate(divide="ignore", invalid="ignore"):
         top = np.minimum(chain.limit, box.policy.cpu_cores / calls.cpu)
-        top = np.broadcast_to(top, np.broadcast_shapes(top.shape, np.shape(target)))
-        rate = _root(lambda rate: 1 / _state(chain, rate).time - 1 / target, 0 * top, top, 14)
-        alone = _state(chain, 0 * top).time <= target
-    return np.where(np.isinf(target), top, np.where(alone, rate, 0.0))
+        top = top + np.zeros(np.shape(target))
+        rate = _root(lambda rate: 1 / _state(chain, rate).time - 1 / target, 0 * top, top)
+    return np.where(np.isinf(target), top, rate)
 
 
 def _parked(box, calls):
@@ -690,23 +685,23 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
         raise ValueError(f"workload = arrays of shape {last.usd.shape[:-1]} are not allowed: bars takes draws")
     hours, (prefill, decode) = _hours(last, box, works, each, tried)
     waterfall = pd.Series(_bars(stages, tasks), name="usd_per_task").astype(float)
-    calls, usd, chips = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators
-    names = ("input_tokens", "cached_tokens", "output_tokens")
+    calls, usd, chips, replicas = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators, last.replicas
     sent, cached, output = (
-        _HOUR * sum((rate * getattr(w, name)).sum() for rate, w in zip(tried, works, strict=True)) for name in names
+        _HOUR * sum((rate * getattr(w, f"{name}_tokens")).sum() for rate, w in zip(tried, works, strict=True))
+        for name in ("input", "cached", "output")
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         memory = usd * waterfall.iloc[3] / waterfall.iloc[:4].sum()
         compute = (usd - memory) / (prefill + decode)
         totals = dict(
-            gpu_hours=chips * last.replicas.sum(), replicas_at_peak=last.replicas.max(), usd=usd, tasks=tasks.sum(),
+            gpu_hours=chips * replicas.sum(), replicas_at_peak=replicas.max(), usd=usd, tasks=tasks.sum(),
             calls=_HOUR * calls.sum(), usd_per_task=usd / tasks.sum(),
             usd_per_million_input_tokens=1e6 * compute * prefill / (sent - cached),
             usd_per_million_cached_tokens=1e6 * memory / cached,
             usd_per_million_output_tokens=1e6 * compute * decode / output,
             **{name: (hours[name] * calls).sum() / calls.sum() for name in ("mean_time", "p99")},
-            busy_share=(hours["busy_share"] * last.replicas).sum() / last.replicas.sum(),
-            idle_gpu_hours=chips * last.idle.sum(), fill_usd=chips * (last.idle * prices.fill_usd_per_gpu_hour).sum(),
+            busy_share=(hours["busy_share"] * replicas).sum() / replicas.sum(), idle_gpu_hours=chips * last.idle.sum(),
+            fill_usd=chips * (last.idle * prices.fill_usd_per_gpu_hour).sum(),
         )  # fmt: skip
     return Plan(hours, {name: float(x) for name, x in (totals | _marginal(*own)).items()}, waterfall)
 
@@ -735,13 +730,15 @@ def _slowest(probability, works, shares, calls, box, fates, chain, state):
     moved, lost = fates.moved[:, None], fates.lost[:, None]
     own = np.where(fate < lost, drawn("input_quantiles", prompt, lambda w: w.input_tokens), new)
     computed = (calls.new.tokens + fates.lost * (calls.whole.tokens - calls.new.tokens))[:, None]
-    time = late(state.wait[:, None], state.late[:, None], place) + late(pace.wait, pace.line, line)
-    time = time + late(state.extra[:, None], state.blocked[:, None], blocked)
-    time = time + late(state.queued[:, None], state.blocked[:, None], line)
-    time = time + np.where((fate >= lost) & (fate < lost + moved), _transfer(box, calls)[:, None], 0.0)
-    time = time + np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step + own / computed * pace.prefill_s
-    time = time + pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made
-    return np.quantile(time, probability, axis=1)
+    times = (
+        late(state.wait[:, None], state.late[:, None], place), late(pace.wait, pace.line, line),
+        late(state.extra[:, None], state.blocked[:, None], blocked),
+        late(state.queued[:, None], state.blocked[:, None], line),
+        np.where((fate >= lost) & (fate < lost + moved), _transfer(box, calls)[:, None], 0.0),
+        np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step, own / computed * pace.prefill_s,
+        pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made,
+    )  # fmt: skip
+    return np.quantile(sum(times), probability, axis=1)
 
 
 def _hours(costs, box, works, each, tried):
