@@ -503,7 +503,9 @@ def test_a_better_check_never_makes_routing_dearer(q, p, price, catch, check):
 def test_routing_of_rows_is_that_of_each_row():
     small, large = [[0.5, 0.2], [0.6, 0.4]], [[0.9, 0.5], [0.8, 0.7]]
     rows = ce.routed_cost(small, large, price=[0.1, 0.3], catch=0.8, check=0.2)
-    each = [ce.routed_cost(s, t, price=c, catch=0.8, check=0.2) for s, t, c in zip(small, large, (0.1, 0.3), strict=True)]
+    each = [
+        ce.routed_cost(s, t, price=c, catch=0.8, check=0.2) for s, t, c in zip(small, large, (0.1, 0.3), strict=True)
+    ]
     assert np.allclose(rows, each)
 
 
