@@ -19,7 +19,6 @@ SCALINGS = ("fixed", "hourly", "perfect")
 _EXPONENTIAL = -np.log1p(-(np.arange(256) + 0.5) / 256)
 #: Mixes of two workloads at which replicas are computed; between them is interpolated.
 _MIXES = 5
-_HOUR = 3600.0
 #: Rates of 0, rooms without end and logarithms of nothing are answers here.
 _QUIET = np.errstate(divide="ignore", invalid="ignore", over="ignore")
 
@@ -125,8 +124,8 @@ def workload(calls, *, name, tasks_per_s, attempts=1.0):
     peak = (asked + table["output_tokens"]).groupby(table["session"]).transform("max")
     laws = dict(input=asked, peak=peak, new=asked - cached, output=table["output_tokens"])
     means = dict(input_tokens=asked, cached_tokens=cached, output_tokens=table["output_tokens"], peak_tokens=peak)
-    means |= dict(wait_s=table["wait_s"][later], pairs=(asked - cached) * (asked + cached) / 2)
-    means |= dict(cpu_s=table["cpu_s"]) if "cpu_s" in table else {}
+    means |= dict(wait_s=table["wait_s"][later], cpu_s=table.get("cpu_s", 0.0 * asked))
+    means |= dict(pairs=(asked - cached) * (asked + cached) / 2)
     return Workload(
         name=name, tasks_per_s=tasks_per_s, attempts=attempts, calls_per_task=float(len(table) / (~later).sum()),
         **{key: float(values.mean()) if len(values) else 0.0 for key, values in means.items()},
@@ -171,9 +170,8 @@ class Prices:
 
     def __post_init__(self):
         """Check what was given."""
-        for name in self.__dataclass_fields__:
-            if name != "basis":
-                units.non_negative(getattr(self, name), name)
+        for name in list(self.__dataclass_fields__)[:-1]:
+            units.non_negative(getattr(self, name), name)
 
 
 #: What is computed of prompts: mean, mean square, steps and pairs; mean of a step's part; moments with pairs.
@@ -222,16 +220,13 @@ def _calls(w, box):
     output, size = np.asarray(w.output_tokens, float), np.add(w.input_tokens, w.output_tokens)
     returning, spread = 1 - 1 / np.asarray(w.calls_per_task, float), (_law(w.output_quantiles) ** 2).mean()
     peak, cached = size if w.peak_tokens is None else np.maximum(w.peak_tokens, size), np.asarray(w.cached_tokens)
-    square, peaks = (
-        mean**2 * (_law(law) ** 2).mean() for mean, law in ((size, w.input_quantiles), (peak, w.peak_quantiles))
-    )
+    squares, peaks = (x**2 * (_law(q) ** 2).mean() for x, q in ((size, w.input_quantiles), (peak, w.peak_quantiles)))
     gap, decoding = np.add(w.wait_s, w.cpu_s), output * box.step[1] * box.slow[..., 0, 0]
-    again, waits = returning / (gap + decoding), returning * gap
-    stay = waits + decoding
+    again, waits, stay = returning / (gap + decoding), returning * gap, returning * gap + decoding
     return _Calls(
         _prompt(np.subtract(w.input_tokens, cached), cached, w.new_quantiles, w.pairs, again, box),
         _prompt(w.input_tokens, 0.0 * cached, w.input_quantiles, None, again, box), output,
-        output * (w.input_tokens + output * spread / 2), output * size, size, square, returning * size, waits * size,
+        output * (w.input_tokens + output * spread / 2), output * size, size, squares, returning * size, waits * size,
         stay, stay * peak, stay * peaks, waits, returning, np.asarray(w.cpu_s, float),
     )  # fmt: skip
 
@@ -244,8 +239,8 @@ def _mixed(shares, values):
 
 
 def _box(replica, policy, context, speed):
-    limits = dict(max_batch=policy.max_batch, chunk_tokens=policy.chunk_tokens)
-    server = simulate.server(replica, context_tokens=context, **limits)
+    batch, chunk = policy.max_batch, policy.chunk_tokens
+    server = simulate.server(replica, max_batch=batch, chunk_tokens=chunk, context_tokens=context)
     tiers = policy.tiers if policy.residency in ("move", "evict") else ()
     link = min([policy.link_bytes_per_s, *(tier.bandwidth_bytes_per_s for tier in tiers)]) if tiers else np.inf
     slow, step = 1 / units.positive(speed, "speed")[..., None, None], np.asarray(server.step_s, float)
@@ -284,8 +279,7 @@ def _nodes(box, calls):
 
 def _root(falling, low, high):
     """Largest argument known to have a value not below zero, by false position with the Illinois rule."""
-    at_low, at_high = falling(low), falling(high)
-    side = np.zeros(np.shape(low))
+    at_low, at_high, side = falling(low), falling(high), np.zeros(np.shape(low))
     for _ in range(11):
         x = low + (high - low) * at_low / (at_low - at_high)
         x = np.where((x > low) & (x < high), x, (low + high) / 2)
@@ -304,8 +298,7 @@ def _step(box, tokens):
 
 def _pace(box, calls, fates, n):
     """Closed network of link, line for prefill and decoding with n calls, by approximate mean-value analysis."""
-    prompt = _Prompt(*((new + fates.lost * (all_ - new))[..., None]
-                       for new, all_ in zip(calls.new, calls.whole, strict=True)))  # fmt: skip
+    prompt = _Prompt(*((a + fates.lost * (b - a))[..., None] for a, b in zip(calls.new, calls.whole, strict=True)))
     output, context = np.maximum(calls.output - 1, 1)[..., None], (calls.read / calls.output)[..., None]
     moved, transfer = fates.moved[..., None], _transfer(box, calls)[..., None]
     chunk, others, pair_s = box.policy.chunk_tokens, np.maximum(1 - 1 / n, 0), box.server.attention_s
@@ -356,8 +349,7 @@ def _chain(box, calls, fates, nodes, hold=False):
     sigma = np.sqrt(np.maximum(room * (spread - 1), 1e-12))
     over = np.where(np.isfinite(room), (nodes - room) / sigma, -np.inf)
     excess = sigma * (over * ndtr(over) + np.exp(-(over**2) / 2) / np.sqrt(2 * np.pi))
-    serving = nodes - np.where(kept | (over < -38), 0.0, excess)
-    serving = np.maximum(np.minimum(serving, box.policy.max_batch), 1e-9)
+    serving = np.clip(nodes - np.where(kept | (over < -38), 0.0, excess), 1e-9, box.policy.max_batch)
     pace = _pace(box, calls, fates, serving[..., 1:])
     rate = np.maximum.accumulate(np.where(np.minimum(fits, room) >= 1, pace.rate, 0.0), axis=-1)
     log, gap = np.log(np.concatenate([rate[..., :1], rate], axis=-1)), np.diff(nodes)
@@ -372,8 +364,7 @@ def _chain(box, calls, fates, nodes, hold=False):
     full, before = (log + _log_full(chain, top, fits - less) for less in (0, 1))
     most = np.maximum(full, before).max(-1, keepdims=True)
     ratio = np.exp(before - most).sum(-1) / np.exp(full - most).sum(-1)
-    limit = np.where(kept[..., 0], np.fmin(ratio, 1.0), 1.0) * top[..., 0]
-    return chain._replace(limit=np.where(top[..., 0] > 0, limit, 0.0))
+    return chain._replace(limit=np.where(kept[..., 0], np.fmin(ratio, 1.0), 1.0) * top[..., 0])
 
 
 def _log_full(chain, rate, fits):
@@ -407,8 +398,7 @@ def _state(chain, rate):
     late = np.where(outside > 0, (full.sum(-1) + outside) / mass * chain.first, np.maximum(late, 0.0))
     share = seen[..., 1:] * pace.rate
     share = np.where(share.any(-1, keepdims=True), share / share.sum(-1, keepdims=True), nodes[1:] == 1)
-    means = ((share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12])
-    queued, extra, blocked = _held_up(rate, *means)
+    queued, extra, blocked = _held_up(rate, *((share * np.where(share > 0, x, 0)).sum(-1) for x in pace[6:12]))
     time = np.where(rate > 0, (serving / mass + line) / rate + queued + extra, 1 / pace.rate[..., 0])
     wait = np.where(rate > 0, line / rate, 0.0)
     stable = (rate < chain.limit) | (rate == 0)
@@ -447,13 +437,12 @@ def _parked(box, calls):
 def _fates(box, calls, rate):
     """What becomes of contexts at a rate of calls per replica."""
     wait, there = calls.waits / calls.returning, rate * _parked(box, calls)
+    idle = dict(hold=np.inf, move=box.policy.idle_s).get(box.policy.residency, 0.0)
+    out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
     if box.policy.residency == "evict":  # waits taken as exponential: the last ones to leave are found
         working = rate * calls.output * box.step[1] * box.slow[..., 0] * _kv(box, calls.room / calls.output)
-        free = np.maximum(box.server.memory_bytes - working, 0)
-        out = np.where(there > free, 1 - free / there, 0.0)
-    else:
-        idle = dict(hold=np.inf, move=box.policy.idle_s).get(box.policy.residency, 0.0)
-        out = np.where(wait > 0, np.exp(-idle / wait), 0.0)
+        out = np.maximum(1 - np.maximum(box.server.memory_bytes - working, 0) / there, 0.0)
+        out = np.where(there > 0, out, 0.0)
     kept = np.nan_to_num(np.minimum(box.tier_bytes / (there * out), 1)) if box.tier_bytes else 0.0
     return _Fates(calls.returning * out * kept, out * (1 - kept))
 
@@ -483,9 +472,8 @@ def _mixes(rates):
     left = np.minimum(place.astype(int), _MIXES - 2)
 
     def at_hours(value):
-        inverse = np.minimum(1 / value, 1e300)
-        shape = np.broadcast_shapes(inverse.shape[:-1], left.shape[:-1])
-        inverse, index = (np.broadcast_to(x, (*shape, x.shape[-1])) for x in (inverse, left))
+        shape = np.broadcast_shapes(value.shape[:-1], left.shape[:-1])
+        inverse, index = (np.broadcast_to(x, (*shape, x.shape[-1])) for x in (np.minimum(1 / value, 1e300), left))
         a, b = (np.take_along_axis(inverse, index + i, axis=-1) for i in (0, 1))
         mixed = a + (place - left) * (b - a)
         return np.where(mixed < 1e250, 1 / mixed, 0.0)
@@ -522,8 +510,7 @@ def _checked(works, latency_target, scaling):
 
 def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
     """Costs with one cause after the other switched on, and what the plan needs besides."""
-    context = float(np.mean([np.mean(w.input_tokens) for w in works]))
-    box = _box(replica, policy, context, speed)
+    box = _box(replica, policy, float(np.mean([np.mean(w.input_tokens) for w in works])), speed)
     each = [_calls(w, box) for w in works]
     asked = [_axis(w.calls_per_task) * w.tasks_per_s for w in works]
     tried = [rate * _axis(w.attempts) for rate, w in zip(asked, works, strict=True)]
@@ -532,8 +519,7 @@ def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
         total, (shares, at_hours) = sum(rates), _mixes(rates)
         cores = sum(own * _axis(w.cpu_s) for own, w in zip(rates, works, strict=True))
         if not stages or len(works) > 1:  # failed attempts change the mix of several workloads
-            calls = _mixed(shares, each)
-            nodes = _nodes(box, calls)
+            nodes = _nodes(box, calls := _mixed(shares, each))
             chain = _chain(box, calls, _NONE, nodes)
             caps = [_capacity(t[..., None], box, calls, chain) for t in (np.full_like(target, np.inf), target)]
             cap, fates = _settled(target[..., None], box, calls, nodes, caps[1])
@@ -544,7 +530,7 @@ def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
             stages.append(_cost(free[0], cores, 0.0, "perfect", *rest))
             stages += [_cost(each_hour, cores, 0.0, scaling, *rest) for each_hour in free]
         stages.append(_cost(need, cores, tier_gb, scaling, *rest))
-    tasks = _HOUR * sum(np.asarray(w.tasks_per_s, float) for w in works)
+    tasks = 3600 * sum(np.asarray(w.tasks_per_s, float) for w in works)
     return stages, tasks, box, each, tried
 
 
@@ -675,15 +661,15 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     hours, (prefill, decode) = _hours(last, box, works, each, tried)
     waterfall = pd.Series(_bars(stages, tasks), name="usd_per_task").astype(float)
     calls, usd, chips, replicas = hours["calls_per_s"], last.usd.sum(), replica.n_accelerators, last.replicas
+    names = ("input_tokens", "cached_tokens", "output_tokens")
     sent, cached, output = (
-        _HOUR * sum((rate * getattr(w, f"{name}_tokens")).sum() for rate, w in zip(tried, works, strict=True))
-        for name in ("input", "cached", "output")
+        3600 * sum((x * getattr(w, name)).sum() for x, w in zip(tried, works, strict=True)) for name in names
     )
     memory = usd * waterfall.iloc[3] / waterfall.iloc[:4].sum()
     compute = (usd - memory) / (prefill + decode)
     totals = dict(
         gpu_hours=chips * replicas.sum(), replicas_at_peak=replicas.max(), usd=usd, tasks=tasks.sum(),
-        calls=_HOUR * calls.sum(), usd_per_task=usd / tasks.sum(),
+        calls=3600 * calls.sum(), usd_per_task=usd / tasks.sum(),
         usd_per_million_input_tokens=1e6 * compute * prefill / (sent - cached),
         usd_per_million_cached_tokens=1e6 * memory / cached,
         usd_per_million_output_tokens=1e6 * compute * decode / output,
@@ -715,13 +701,12 @@ def _slowest(probability, works, shares, calls, box, fates, chain, state):
 
     new = drawn("new_quantiles", prompt, lambda w: w.input_tokens - w.cached_tokens)
     made = np.maximum(drawn("output_quantiles", answer, lambda w: w.output_tokens) - 1, 0)
-    moved, lost = fates.moved[:, None], fates.lost[:, None]
+    moved, lost, busy = fates.moved[:, None], fates.lost[:, None], state.blocked[:, None]
     own = np.where(fate < lost, drawn("input_quantiles", prompt, lambda w: w.input_tokens), new)
     computed = (calls.new.tokens + fates.lost * (calls.whole.tokens - calls.new.tokens))[:, None]
     times = (
         late(state.wait[:, None], state.late[:, None], place), late(pace.wait, pace.line, line),
-        late(state.extra[:, None], state.blocked[:, None], blocked),
-        late(state.queued[:, None], state.blocked[:, None], line),
+        late(state.extra[:, None], busy, blocked), late(state.queued[:, None], busy, line),
         np.where((fate >= lost) & (fate < lost + moved), _transfer(box, calls)[:, None], 0.0),
         np.ceil(np.maximum(own, 1) / box.policy.chunk_tokens) * pace.step, own / computed * pace.prefill_s,
         pace.decoding / np.maximum(calls.output - 1, 1)[:, None] * made,
@@ -735,9 +720,8 @@ def _hours(costs, box, works, each, tried):
     shares = [np.where(total > 0, own / np.where(total > 0, total, 1.0), 1 / len(tried)) for own in tried]
     calls, hold = _mixed(shares, each), box.policy.residency == "hold"
     rate = total / np.maximum(costs.replicas, 1e-300)
-    fates = _fates(box, calls, rate)
-    chain = _chain(box, calls, fates, _nodes(box, calls), hold)
-    state = _state(chain, rate)
+    fates, nodes = _fates(box, calls, rate), _nodes(box, calls)
+    state = _state(chain := _chain(box, calls, fates, nodes, hold), rate)
     in_hbm = state.in_service * _kv(box, calls.peak / calls.stay if hold else calls.room / calls.output)
     in_hbm = in_hbm + hold * rate * calls.waits * _kv(box, calls.peak / calls.stay)
     table = pd.DataFrame(dict(
@@ -814,4 +798,4 @@ def from_log(calls, *, name="log", attempts=1.0, share=1.0):
     whole = traces.log_profile([table])["requests"].to_numpy()
     whole = whole[:-1] if len(whole) > 1 else whole
     whole = whole / units.positive(share, "share")
-    return replace(described, tasks_per_s=whole / _HOUR / described.calls_per_task)
+    return replace(described, tasks_per_s=whole / 3600 / described.calls_per_task)
