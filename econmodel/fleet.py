@@ -514,7 +514,7 @@ def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
     each = [_calls(w, box) for w in works]
     asked = [_axis(w.calls_per_task) * w.tasks_per_s for w in works]
     tried = [rate * _axis(w.attempts) for rate, w in zip(asked, works, strict=True)]
-    stages, rest = [], (prices, replica.n_accelerators, whole)
+    stages, least, rest = [], 0.0, (prices, replica.n_accelerators, whole)
     for rates in (asked, tried):
         total, (shares, at_hours) = sum(rates), _mixes(rates)
         cores = sum(own * _axis(w.cpu_s) for own, w in zip(rates, works, strict=True))
@@ -525,6 +525,7 @@ def _stages(works, replica, prices, target, policy, scaling, speed, whole=True):
             cap, fates = _settled(target[..., None], box, calls, nodes, caps[1])
             gb = fates.moved / np.maximum(calls.returning, 1e-300) * _parked(box, calls) / 1e9
         *free, need = (np.where(total > 0, total / at_hours(rate), 0.0) for rate in (*caps, cap))
+        least = need = np.maximum(need, least)  # quick calls that fail lower the mean time, but release no replica
         tier_gb = total / at_hours(1 / np.maximum(gb, 1e-300))
         if not stages:
             stages.append(_cost(free[0], cores, 0.0, "perfect", *rest))
@@ -597,7 +598,8 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     prices : Prices
         What it costs.
     latency_target : float
-        Mean time of a call, from request to last token, that no hour may exceed; inf for none. [s]
+        Mean time over all calls of an hour, from request to last token, that no hour may exceed; inf for none. Where
+        quick calls that fail lower the mean, they release no replica. [s]
     policy : econmodel.simulate.Policy
         How a replica schedules, and where contexts wait; `simulate.serve` takes the same one. `preempt` and
         `max_waiting` are left out; cores limit the rate of calls, their line is left out.

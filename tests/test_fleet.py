@@ -76,6 +76,24 @@ def test_no_cause_is_negative_and_one_that_is_switched_off_costs_nothing(seed):
 
 
 @pytest.mark.parametrize("residency", simulate.RESIDENCIES)
+@pytest.mark.parametrize("others", [[], [CHATS]], ids=["alone", "with chats"])
+def test_whatever_is_drawn_a_bar_is_a_number_or_without_bound(residency, others):
+    rng, n = np.random.default_rng(9), 150
+    context = 10 ** rng.uniform(2, 6, n)
+    drawn = replace(
+        AGENTS, input_tokens=context, cached_tokens=context * rng.uniform(0, 0.999, n), cpu_s=rng.exponential(3, n),
+        output_tokens=10 ** rng.uniform(0, 4, n), wait_s=10 ** rng.uniform(-1, 4, n) * (rng.random(n) > 0.1),
+        calls_per_task=1 + rng.exponential(10, n) * (rng.random(n) > 0.1), attempts=1 + rng.exponential(1, n),
+    )  # fmt: skip
+    own = dict(target=10 ** rng.uniform(0, 3, n), speed=rng.uniform(0.3, 2, n), policy=policy(residency, cpu_cores=32))
+    every = np.stack([*bars([drawn, *others], residency, **own).values()])
+    assert not np.isnan(every).any()
+    finite = np.isfinite(every.sum(axis=0))
+    assert 0.3 < finite.mean() < 0.9
+    assert (every[:, finite] >= -1e-9 * every[0, finite]).all()
+
+
+@pytest.mark.parametrize("residency", simulate.RESIDENCIES)
 def test_arrays_equal_scalars(residency):
     rng = np.random.default_rng(0)
     draws = dict(output_tokens=rng.uniform(200, 400, 6), wait_s=rng.uniform(0, 60, 6), attempts=rng.uniform(1, 3, 6),
