@@ -1,5 +1,7 @@
 """The command line answers for a log, or says what is missing."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,3 +58,14 @@ def test_a_sample_of_a_log_stands_for_the_whole():
     # two calls in the first hour, one in the second, the third is cut; half the calls are in the log
     assert work.tasks_per_s * 3600 == pytest.approx([3.0, 1.5])
     assert work.wait_s == 60
+
+
+@pytest.mark.slow
+def test_the_chapter_runs_on_a_log_of_ones_own(log, tmp_path):
+    papermill = pytest.importorskip("papermill")
+    columns = dict(pair.split("=") for pair in COLUMNS)
+    given = dict(log=str(log), columns=columns, usd_per_gpu_hour=2.5, share_of_calls=1.0, attempts=1.0)
+    notebook = Path(__file__).parents[1] / "notebooks" / "12_your_fleet.ipynb"
+    done = papermill.execute_notebook(notebook, tmp_path / "mine.ipynb", given, cwd=notebook.parent, progress_bar=False)
+    shown = "".join(str(output.get("data", "")) for cell in done.cells for output in cell.get("outputs", []))
+    assert "failed attempts" in shown
