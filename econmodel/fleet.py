@@ -634,6 +634,8 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     up to 15 % too low, fleet within one replica, as long as prompts take less than 0.7 of the time of a replica; above,
     up to 8 % too slow. Where sessions hold their room and fill nine tenths of it, or where rare prompts block a replica
     for minutes, the wait for room is longer than planned; plan for less.
+    Within an hour calls come as if at random: bursts like those of a chat log change little, those of a log of code
+    completions make calls wait several times as long as planned.
 
     References
     ----------
