@@ -448,16 +448,19 @@ def _fates(box, calls, rate):
 
 
 def _settled(target, box, calls, nodes, free):
-    """Rate at a target with waiting contexts where the policy puts them; where that depends on the rate, both."""
-    rate, before = free, None
-    for _ in range(12):
-        fates = _fates(box, calls, rate)
-        if before is not None and np.allclose(fates.lost, before.lost, atol=1e-6):
-            break
-        chain = _chain(box, calls, fates, nodes, box.policy.residency == "hold")
-        found = np.minimum(free, _capacity(target, box, calls, chain))
-        rate, before = found if before is None else (rate + found) / 2, fates
-    return rate, fates
+    """Highest rate at a target with waiting contexts where the policy puts them, and what becomes of them."""
+
+    def chain(rate):
+        return _chain(box, calls, _fates(box, calls, rate), nodes, box.policy.residency == "hold")
+
+    low = np.minimum(free, _capacity(target, box, calls, chain(free)))  # the more calls, the more contexts are lost
+    if not np.allclose(_fates(box, calls, low).lost, _fates(box, calls, free).lost, atol=1e-12):
+        high = free
+        for _ in range(30):
+            rate = (low + high) / 2
+            time = _state(chain(rate), rate).time
+            low, high = (np.where((time <= target) & np.isfinite(time), a, b) for a, b in ((rate, low), (high, rate)))
+    return low, _fates(box, calls, low)
 
 
 def _mixes(rates):
@@ -634,6 +637,8 @@ def plan(workload, replica, *, prices, latency_target, policy, scaling="fixed", 
     up to 15 % too low, fleet within one replica, as long as prompts take less than 0.7 of the time of a replica; above,
     up to 8 % too slow. Where sessions hold their room and fill nine tenths of it, or where rare prompts block a replica
     for minutes, the wait for room is longer than planned; plan for less.
+    Within an hour calls come as if at random: bursts like those of a chat log change little, those of a log of code
+    completions make calls wait several times as long as planned.
 
     References
     ----------

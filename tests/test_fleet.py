@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -189,6 +190,32 @@ def test_more_of_a_part_saves_where_it_binds():
     tight = policy("move", link_bytes_per_s=3e9, cpu_cores=2)
     saved = fleet.plan(AGENTS, GROUP, prices=PRICES, latency_target=60.0, policy=tight).totals
     assert saved["saved_usd_per_gb_s_link"] > 0 or saved["saved_usd_per_core"] > 0
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        policy("hold"), policy("recompute"), policy("evict"), policy("evict", tiers=(DRAM,)), policy("move"),
+        policy("move", tiers=(replace(DRAM, capacity_bytes=5e10, bandwidth_bytes_per_s=2e10),)),
+    ],
+    ids=["hold", "recompute", "evict", "evict to DRAM", "move", "move and overflow"],
+)  # fmt: skip
+def test_more_time_or_more_of_a_part_never_costs_more(rules):
+    def cost(group=GROUP, target=30.0, rules=rules):
+        long = replace(AGENTS, input_tokens=40_000, cached_tokens=38_000, wait_s=60)
+        own = dict(scaling="perfect", prices=fleet.Prices(gpu_usd_per_hour=2.0))
+        return sum(bars(long, group=group, target=target, policy=rules, **own).values())
+
+    base, times = cost(), [cost(target=target) for target in (20.0, 25.0, 30.0, 45.0, 90.0, 300.0, INF)]
+    assert all(longer <= shorter * (1 + 1e-6) for shorter, longer in pairwise(times)), times
+    for part in ("memory_bytes", "bandwidth_bytes_per_s", "bf16_flop_per_s"):
+        better = replace(GROUP, accelerator=replace(CHIP, **{part: 1.2 * getattr(CHIP, part)}))
+        assert cost(group=better) < base, part
+    wide = [
+        replace(t, bandwidth_bytes_per_s=1.2 * t.bandwidth_bytes_per_s, capacity_bytes=1.2 * t.capacity_bytes)
+        for t in rules.tiers
+    ]
+    assert cost(rules=replace(rules, tiers=wide)) <= base * (1 + 1e-6)
 
 
 def test_tokens_pay_for_the_week():
