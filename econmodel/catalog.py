@@ -202,10 +202,10 @@ def facts(table):
 
     Examples
     --------
-    >>> facts("swebenh")
+    >>> facts("interuptions")
     Traceback (most recent call last):
     ...
-    KeyError: "'swebenh' is not known; near: swebench"
+    KeyError: "'interuptions' is not known; near: interruptions"
     """
     return _facts(table).copy()
 

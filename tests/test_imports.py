@@ -70,8 +70,8 @@ def test_the_package_stays_small():
 
     sizes = {path.stem: lines(path) for path in PACKAGE.glob("*.py")}
     models = sum(size for name, size in sizes.items() if name not in {"catalog", "traces", "figures"})
-    assert models <= 2550, sizes
-    assert sum(sizes.values()) <= 3700, sizes
+    assert models <= 3200, sizes
+    assert sum(sizes.values()) <= 4450, sizes
 
 
 def test_importing_the_package_is_quick():
