@@ -171,7 +171,7 @@ def tables():
 def _look_up(name, known):
     """Raise KeyError with the nearest names, unless the name is known."""
     if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.3)
+        near = difflib.get_close_matches(str(name), list(known), n=3)
         raise KeyError(f"{name!r} is not known" + (f"; near: {', '.join(near)}" if near else ""))
 
 
@@ -202,10 +202,10 @@ def facts(table):
 
     Examples
     --------
-    >>> facts("interuptions")
+    >>> facts("swebenh")
     Traceback (most recent call last):
     ...
-    KeyError: "'interuptions' is not known; near: interruptions"
+    KeyError: "'swebenh' is not known; near: swebench"
     """
     return _facts(table).copy()
 

@@ -397,12 +397,8 @@ def propagate(function, inputs, *, n, rng, executor=None):
 
     Notes
     -----
-    Scrambled Sobol sequence [1]_: it fills the space of the inputs more evenly than chance, so that the ends of
-    intervals settle with fewer draws.
-
-    References
-    ----------
-    .. [1] A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing Points", J. Complexity 14, 1998. ``owen1998scrambling``
+    Scrambled Sobol sequence (Owen 1998, ``owen1998scrambling``): it fills the space of the inputs more evenly than
+    chance, so that the ends of intervals settle with fewer draws.
 
     Examples
     --------
@@ -471,14 +467,10 @@ def sensitivity(function, inputs, *, n, rng, executor=None, resamples=200):
     .. math:: S_i = \frac{\overline{f_B (f_{AB_i} - f_A)}}{V}, \qquad
               T_i = \frac{\overline{(f_A - f_{AB_i})^2}}{2 V}
 
-    A and B are independent draws of all inputs, :math:`AB_i` is A with input i taken from B, V the variance [1]_.
+    A and B are independent draws of all inputs, :math:`AB_i` is A with input i taken from B, V the variance
+    (Saltelli et al. 2010, ``saltelli2010variance``).
     :math:`S_i` is the share of the variance that would go if input i were known, :math:`T_i` the share that would stay
     if all others were. The bootstrap takes the draws as independent, which makes its intervals wide rather than narrow.
-
-    References
-    ----------
-    .. [1] A. Saltelli et al., "Variance based sensitivity analysis of model output", Comput. Phys. Commun. 181, 2010.
-       ``saltelli2010variance``
 
     Examples
     --------

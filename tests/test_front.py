@@ -48,4 +48,4 @@ def test_one_changed_result_changes_ledger_front_pages_and_picture(tmp_path):
     assert value in index
     assert "coding support and data entry | **fails as stated** | 4 " in readme
     assert "largest bar: ideal for a coding session" in readme or "ideal for a" in readme
-    assert f"{rows.loc['waterfall_session_ideal', 'value']:.2g} (" in picture
+    assert f"{rows.loc['waterfall_session_ideal', 'value']:.2g} USD" in picture

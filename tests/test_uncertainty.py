@@ -288,7 +288,7 @@ def joint_model():
     policy = simulate.Policy(residency="hold", max_batch=128, chunk_tokens=2048)
     laws = dict(
         week=[0, 1], autonomy=un.Spread(0.5, 0.0, 1.0, law="uniform"), speed=un.Spread(1.0, 0.8, 1.3, law="triangular"),
-        gpu_price=un.Spread(2.0, 1.0, 6.0, law="lognormal"), tier_price=0.0, calls=un.Spread(10, 5, 20, law="triangular"),
+        gpu_price=un.Spread(1.7, 1.3, 2.3, law="triangular"), tier_price=0.0, calls=un.Spread(10, 5, 20, law="triangular"),
         context=un.Spread(120e3, 90e3, 150e3, law="triangular"), new_tokens=un.Spread(3e3, 2e3, 5e3, law="uniform"),
         answer=un.Spread(400, 300, 500, law="triangular"), tool_wait=un.Spread(20, 5, 60, law="triangular"),
         person_wait=10.0, attempts=un.Spread(2.4, 1.1, 6.0, law="triangular"), latency_target=un.Spread(40, 30, 60, law="uniform"),

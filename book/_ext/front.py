@@ -51,9 +51,8 @@ def words():
     if len(set(largest.values())) == 1:
         biggest = next(iter(largest.values()))
     alt = f"Waterfalls in USD: {'; '.join(told)}."
-    caption = f"What a finished task costs the owner of the GPUs, in USD: {', '.join(totals)}. "
-    caption += f"The largest bar: {biggest}."
-    return alt, caption
+    caption = f"What a finished task costs the owner of the GPUs, in USD: {', '.join(totals)}."
+    return alt, f"{caption} The largest bar: {biggest}."
 
 
 def verdicts():
