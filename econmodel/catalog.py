@@ -171,7 +171,7 @@ def tables():
 def _look_up(name, known):
     """Raise KeyError with the nearest names, unless the name is known."""
     if name not in known:
-        near = difflib.get_close_matches(str(name), list(known), n=3)
+        near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.3)
         raise KeyError(f"{name!r} is not known" + (f"; near: {', '.join(near)}" if near else ""))
 
 
@@ -205,7 +205,7 @@ def facts(table):
     >>> facts("swebenh")
     Traceback (most recent call last):
     ...
-    KeyError: "'swebenh' is not known; near: swebench"
+    KeyError: "'swebenh' is not known; near: swebench, wages"
     """
     return _facts(table).copy()
 
