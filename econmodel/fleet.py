@@ -455,11 +455,13 @@ def _settled(target, box, calls, nodes, free):
 
     low = np.minimum(free, _capacity(target, box, calls, chain(free)))  # the more calls, the more contexts are lost
     if not np.allclose(_fates(box, calls, low).lost, _fates(box, calls, free).lost, atol=1e-12):
-        high = free
-        for _ in range(30):
-            rate = (low + high) / 2
+        bound = -1 / np.minimum(target, _state(chain(low), low).time)
+
+        def spare(rate):
             time = _state(chain(rate), rate).time
-            low, high = (np.where((time <= target) & np.isfinite(time), a, b) for a, b in ((rate, low), (high, rate)))
+            return np.where(np.isfinite(time), 1 / time - 1 / target, bound)
+
+        low = _root(spare, low, free)
     return low, _fates(box, calls, low)
 
 
